@@ -1,0 +1,176 @@
+"""The command line: train a model, evaluate it, and reverse sentences with it.
+
+Results go to stdout, progress and warnings to stderr. A mistake in the input ends with exit status
+2 and one line on stderr.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import fields
+from pathlib import Path
+
+from tqdm import tqdm
+
+from helpers import checkpoint
+from helpers.config import Config
+from helpers.data import read_lines, reversal_task, reverse_words, tokenize
+from helpers.decoding import reverse_lines
+from helpers.metrics import exact_match, matches, token_accuracy, wilson_interval
+from helpers.model import build_model
+from helpers.training import set_up, train
+
+CHECKPOINT_DIR = Path("checkpoints/words")
+CHECKPOINT = CHECKPOINT_DIR / "best.pt"
+
+
+class Parser(argparse.ArgumentParser):
+    """Reports a mistake in one line, without the usage."""
+
+    def error(self, message: str):
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def log(message: str) -> None:
+    print(message, file=sys.stderr)
+
+
+def train_command(args: argparse.Namespace) -> None:
+    """Train a model; its best epoch becomes the checkpoint best.pt."""
+    config = Config(**{spec.name: getattr(args, spec.name) for spec in fields(Config)})
+    args.checkpoint_dir.mkdir(parents=True, exist_ok=True)
+    set_up(config.seed)
+    if args.corpus:
+        too_long = sum(len(tokenize(line)) > config.max_words for line in read_lines(args.corpus))
+        if too_long:
+            log(f"left out {too_long} lines of more than {config.max_words} words")
+    task = reversal_task(config, args.corpus)
+    sizes = ", ".join(f"{len(part)} {name}" for name, part in task.pairs._asdict().items())
+    log(f"sentences: {sizes}; words in the vocabulary: {len(task.vocab)}")
+    model = build_model(config, len(task.vocab))
+    path = args.checkpoint_dir / "best.pt"
+    train(model, task, config, path)
+    print(f"checkpoint: {path}")
+
+
+def evaluate_command(args: argparse.Namespace) -> None:
+    """Measure a model on its held-out test set, or on the lines of a file."""
+    model, vocab, config, _, corpus = load(args.checkpoint)
+    if args.input:
+        lines = [line for line in read_lines(args.input) if line.strip()]
+    else:
+        task = reversal_task(config, corpus)
+        if task.vocab.words != vocab.words:
+            raise ValueError(f"{corpus} has changed since the training: give the test as --input")
+        lines = [" ".join(sentence) for sentence in task.sentences.test]
+    if not lines:
+        raise ValueError(f"{args.input} holds no sentence")
+    answers = tqdm(
+        reverse_lines(model, vocab, warn_of_long(lines, config)), "reverse", len(lines), leave=False
+    )
+    hypotheses = [tokenize(answer) for answer in answers]
+    references = [tokenize(reverse_words(line)) for line in lines]
+    low, high = wilson_interval(sum(matches(hypotheses, references)), len(lines))
+    print(f"sentences: {len(lines)}")
+    print(f"exact match: {exact_match(hypotheses, references):.6f}")
+    print(f"exact match 95% low: {low:.6f}")
+    print(f"exact match 95% high: {high:.6f}")
+    print(f"token accuracy: {token_accuracy(hypotheses, references):.6f}")
+
+
+def reverse_command(args: argparse.Namespace) -> None:
+    """Reverse sentences: the arguments, or the lines of standard input."""
+    model, vocab, config, _, _ = load(args.checkpoint)
+    lines: Iterable[str] = args.sentence or stdin_lines()
+    if args.sentence and all(len(tokenize(sentence)) == 1 for sentence in args.sentence):
+        lines = [" ".join(args.sentence)]
+    chunk = 1 if sys.stdin.isatty() else 500  # somebody who types wants each answer at once
+    for answer in reverse_lines(model, vocab, warn_of_long(lines, config), chunk):
+        print(answer, flush=chunk == 1)
+
+
+def load(path: Path) -> checkpoint.Checkpoint:
+    loaded = checkpoint.load(path)
+    set_up(loaded.config.seed)
+    return loaded
+
+
+def stdin_lines() -> Iterator[str]:
+    sys.stdin.reconfigure(encoding="utf-8-sig", newline="\n")
+    try:
+        yield from sys.stdin
+    except UnicodeDecodeError:
+        raise ValueError("standard input is not UTF-8 text") from None
+
+
+def warn_of_long(lines: Iterable[str], config: Config) -> Iterator[str]:
+    """Passes the lines on; warns once, of the first that is longer than those of the training."""
+    warned = False
+    for line in lines:
+        length = len(tokenize(line))
+        if length > config.max_words and not warned:
+            log(
+                f"warning: a sentence of {length} words; the model was trained on up to "
+                f"{config.max_words}, its answers to longer ones are likely to be wrong"
+            )
+            warned = True
+        yield line
+
+
+def build_parser() -> Parser:
+    parser = Parser("python -m helpers", description="Reverse the word order of sentences.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add_command(name: str, run: Callable[[argparse.Namespace], None]) -> Parser:
+        style = argparse.ArgumentDefaultsHelpFormatter
+        help = run.__doc__
+        sub = commands.add_parser(name, help=help, description=help, formatter_class=style)
+        sub.set_defaults(run=run)
+        return sub
+
+    sub = add_command("train", train_command)
+    for spec in fields(Config):
+        flag, help = "--" + spec.name.replace("_", "-"), spec.metadata["help"]
+        sub.add_argument(flag, type=spec.type, default=spec.default, metavar="X", help=help)
+    sub.add_argument(
+        "--corpus",
+        metavar="FILE",
+        help="train on this text, one sentence a line, instead of on the grammar",
+    )
+    sub.add_argument(
+        "--checkpoint-dir", type=Path, default=CHECKPOINT_DIR, metavar="DIR", help="for best.pt"
+    )
+
+    evaluate = add_command("evaluate", evaluate_command)
+    evaluate.add_argument(
+        "--input", type=Path, metavar="FILE", help="test on this text, one sentence a line"
+    )
+    reverse = add_command("reverse", reverse_command)
+    reverse.add_argument(
+        "sentence", nargs="*", metavar="SENTENCE", help="single words make one sentence together"
+    )
+    for sub in (evaluate, reverse):
+        sub.add_argument(
+            "--checkpoint", type=Path, default=CHECKPOINT, metavar="FILE", help="made by train"
+        )
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = build_parser().parse_args(argv)
+    sys.stdout.reconfigure(encoding="utf-8")
+    try:
+        args.run(args)
+    except (OSError, ValueError, FloatingPointError) as error:
+        named = isinstance(error, OSError) and error.filename is not None
+        reason = f"{error.filename}: {error.strerror}" if named else error
+        log(f"python -m helpers: {reason}")
+        return 2
+    except KeyboardInterrupt:
+        log("stopped")
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,65 @@
+"""A trained model in one file, with all that is needed to use it: config, vocabulary, weights."""
+
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from helpers.config import Config
+from helpers.data import SPECIALS, Vocab
+from helpers.model import Seq2Seq, build_model
+
+FORMAT = "word reversal 1"
+
+
+class Checkpoint(NamedTuple):
+    """What `load` returns."""
+
+    model: Seq2Seq
+    vocab: Vocab
+    config: Config
+    epoch: int
+    corpus: str | None  # the text file trained on; None is our own grammar
+
+
+def save(path: Path, checkpoint: Checkpoint) -> None:
+    """Writes a checkpoint. The file appears whole or not at all; an older one is replaced."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = {
+        "format": FORMAT,
+        "config": asdict(checkpoint.config),
+        "words": checkpoint.vocab.words[len(SPECIALS) :],
+        "epoch": checkpoint.epoch,
+        "corpus": checkpoint.corpus,
+        "weights": checkpoint.model.state_dict(),
+    }
+    unfinished = path.with_name(path.name + ".tmp")
+    torch.save(content, unfinished)
+    os.replace(unfinished, path)
+
+
+def load(path: Path) -> Checkpoint:
+    """Reads a checkpoint, without running any code that it may contain.
+
+    Raises FileNotFoundError, or ValueError for a file that is damaged or not a checkpoint of ours.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(
+            f"no checkpoint at {path}: train one with `python -m helpers train`"
+        )
+    try:
+        content = torch.load(path, weights_only=True, map_location="cpu")
+        if content["format"] != FORMAT:
+            raise ValueError
+        config, vocab, weights = (
+            Config(**content["config"]),
+            Vocab(content["words"]),
+            content["weights"],
+        )
+        model = build_model(config, len(vocab)).to(weights["decoder.output.weight"].dtype)
+        model.load_state_dict(weights)
+    except Exception:  # there are as many ways for a broken file to fail as there are files
+        raise ValueError(f"{path} is damaged, or not a checkpoint that `train` wrote") from None
+    return Checkpoint(model.eval(), vocab, config, content["epoch"], content["corpus"])

@@ -1,0 +1,230 @@
+"""From lines of text to batches of ids: tokens, vocabulary, splits, the reversal task, padding."""
+
+import random
+import unicodedata
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from helpers import grammar
+from helpers.config import Config
+
+PAD, BOS, EOS, UNK = range(4)
+SPECIALS = ("<pad>", "<bos>", "<eos>", "<unk>")
+
+Sentence = tuple[str, ...]  # its tokens
+Pair = tuple[list[int], list[int]]  # ids of source and target, without <bos> and <eos>
+
+
+def tokenize(line: str) -> Sentence:
+    """The tokens of a line: what whitespace separates."""
+    return tuple(line.split())
+
+
+def reverse_words(line: str) -> str:
+    """The task itself, solved by rule: the reference for every prediction."""
+    return " ".join(reversed(line.split()))
+
+
+@lru_cache(maxsize=100_000)
+def vocab_key(token: str) -> str:
+    """The form in which a token is looked up: lower case, without surrounding punctuation.
+
+    Symbols such as "$" or "<" count as punctuation; a token of nothing else is its own key.
+    """
+    marks = [unicodedata.category(char)[0] in "PS" for char in token]
+    if all(marks):
+        return token
+    start, stop = marks.index(False), len(marks) - marks[::-1].index(False)
+    return token[start:stop].lower()
+
+
+class Vocab:
+    """A two-way map between words and ids; ids 0 to 3 are the special symbols in `SPECIALS`."""
+
+    def __init__(self, words: Iterable[str]):
+        self.words = [*SPECIALS, *words]
+        self.ids = {word: i for i, word in enumerate(self.words)}
+
+    @classmethod
+    def build(cls, sentences: Iterable[Sentence]) -> "Vocab":
+        """The vocabulary of some sentences: the keys of their tokens, in alphabetical order."""
+        return cls(sorted({vocab_key(token) for sentence in sentences for token in sentence}))
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    def encode(self, tokens: Iterable[str]) -> list[int]:
+        """The ids of tokens; a token whose key is not in the vocabulary becomes `UNK`."""
+        return [self.ids.get(vocab_key(token), UNK) for token in tokens]
+
+    def decode(self, ids: Iterable[int]) -> list[str]:
+        """The words of ids. Raises IndexError for an id outside the vocabulary."""
+        return [self.words[i] for i in ids]
+
+
+class Splits(NamedTuple):
+    """The three parts of a data set; they share no element."""
+
+    train: list
+    valid: list
+    test: list
+
+
+def read_lines(path: str | Path) -> list[str]:
+    """The lines of a UTF-8 text file. Raises OSError, or ValueError if it is not UTF-8."""
+    try:
+        return Path(path).read_text(encoding="utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 text (byte {error.start})") from None
+
+
+TEST_SIZE, VALID_SIZE = 10_000, 2_000  # at most; small data give a quarter and a tenth
+
+
+def sentence_key(sentence: Sentence) -> Sentence:
+    """The vocabulary keys of its tokens; two sentences with the same key count as one."""
+    return tuple(vocab_key(token) for token in sentence)
+
+
+def add_shuffled(sentences: Iterable[Sentence], seed: int) -> list[Sentence]:
+    """The distinct ones of `sentences`, then each again in a random order, where that is new."""
+    rng = random.Random(seed)
+    distinct: dict[Sentence, Sentence] = {}
+    for sentence in sentences:
+        distinct.setdefault(sentence_key(sentence), sentence)
+    for sentence in list(distinct.values()):
+        shuffled = tuple(rng.sample(sentence, len(sentence)))
+        distinct.setdefault(sentence_key(shuffled), shuffled)
+    return list(distinct.values())
+
+
+def split(sentences: Iterable[Sentence], seed: int) -> Splits:
+    """Cuts distinct sentences at random into training, validation and test set.
+
+    Sentences of the same words in different order go to the same part, so that the parts have not
+    even a bag of words in common. Raises ValueError for fewer than ten sentences.
+    """
+    bags: dict[Sentence, list[Sentence]] = {}
+    for sentence in sentences:
+        bags.setdefault(tuple(sorted(sentence_key(sentence))), []).append(sentence)
+    total = sum(len(group) for group in bags.values())
+    if total < 10:
+        raise ValueError(f"need at least 10 different sentences to split, found {total}")
+    test_size, valid_size = min(TEST_SIZE, total // 4), min(VALID_SIZE, total // 10)
+
+    rng = random.Random(seed)
+    parts = Splits([], [], [])
+    for group in rng.sample(list(bags.values()), len(bags)):
+        if len(parts.test) + len(group) <= test_size:
+            parts.test.extend(group)
+        elif len(parts.valid) + len(group) <= valid_size:
+            parts.valid.extend(group)
+        else:
+            parts.train.extend(group)
+    for part in parts:
+        rng.shuffle(part)
+    return parts
+
+
+def reversal_pairs(
+    sentences: Iterable[Sentence], vocab: Vocab, unk_rate: float = 0.0, seed: int = 0
+) -> list[Pair]:
+    """Each sentence as ids, and the same ids reversed.
+
+    In a share `unk_rate` of the sentences a random part of the words, on both sides, becomes `UNK`:
+    that is how a model learns to reverse words that it does not know.
+    """
+    rng = random.Random(seed)
+    pairs = []
+    for sentence in sentences:
+        src = vocab.encode(sentence)
+        if rng.random() < unk_rate:
+            share = rng.random()
+            src = [UNK if rng.random() < share else i for i in src]
+        pairs.append((src, src[::-1]))
+    return pairs
+
+
+class Task(NamedTuple):
+    """What a model is trained and tested on: the text, its vocabulary, and the same text as ids."""
+
+    sentences: Splits  # of Sentence
+    vocab: Vocab  # of the training sentences
+    pairs: Splits  # of Pair
+    corpus: str | None = None  # the file that the text comes from; None is our own grammar
+
+
+def reversal_task(config: Config, corpus: str | Path | None = None) -> Task:
+    """The graded assignment: half correct sentences, half the same words in random order.
+
+    The sentences come from our grammar or, if `corpus` names a text file, from its lines of 1 to
+    `config.max_words` words. Raises OSError or ValueError if the file cannot be used.
+    """
+    if corpus is None:
+        found = grammar.sentences(config.per_length, config.max_words, config.seed)
+    else:
+        lines = map(tokenize, read_lines(corpus))
+        found = [tokens for tokens in lines if 1 <= len(tokens) <= config.max_words]
+    try:
+        sentences = split(add_shuffled(found, config.seed), config.seed)
+    except ValueError as error:
+        raise ValueError(f"{corpus or 'the grammar'}: {error}") from None
+    vocab = Vocab.build(sentences.train)
+    pairs = Splits(
+        reversal_pairs(sentences.train, vocab, config.unk_rate, config.seed),
+        reversal_pairs(sentences.valid, vocab),
+        reversal_pairs(sentences.test, vocab),
+    )
+    return Task(sentences, vocab, pairs, corpus and str(corpus))
+
+
+class Batch(NamedTuple):
+    """B pairs side by side, padded with `PAD` to the longest. S and T are the padded lengths."""
+
+    src: Tensor  # (B, S) ids of the source
+    src_lens: Tensor  # (B,) number of real tokens in each source
+    trg_in: Tensor  # (B, T) <bos> and the target: what the decoder reads
+    trg_out: Tensor  # (B, T) the target and <eos>: what the decoder should predict
+
+
+def collate(pairs: list[Pair]) -> Batch:
+    """Pads pairs of id lists to one `Batch`."""
+    return Batch(
+        pad([src for src, _ in pairs]),
+        torch.tensor([len(src) for src, _ in pairs]),
+        pad([[BOS, *trg] for _, trg in pairs]),
+        pad([[*trg, EOS] for _, trg in pairs]),
+    )
+
+
+def pad(rows: Iterable[list[int]]) -> Tensor:
+    """Lists of ids as the rows of one tensor (B, longest), filled up with `PAD`."""
+    return pad_sequence([torch.tensor(row) for row in rows], batch_first=True, padding_value=PAD)
+
+
+BUCKET = 50  # batches whose sentences are sorted by length together
+
+
+def batches(
+    pairs: list[Pair], batch_size: int, seed: int, epoch: int, bucket: bool = True
+) -> Iterator[Batch]:
+    """The pairs in random order, in batches; a function of (seed, epoch) alone.
+
+    With `bucket`, sentences of similar length share a batch, which leaves little to pad.
+    """
+    rng = random.Random(f"{seed}, {epoch}")
+    order = rng.sample(pairs, len(pairs))
+    if bucket:
+        size = BUCKET * batch_size
+        pools = [order[i : i + size] for i in range(0, len(order), size)]
+        order = [pair for pool in pools for pair in sorted(pool, key=lambda pair: len(pair[0]))]
+    starts = list(range(0, len(order), batch_size))
+    rng.shuffle(starts)
+    for start in starts:
+        yield collate(order[start : start + batch_size])

@@ -1,0 +1,142 @@
+"""The GRU encoder-decoder with additive attention (Bahdanau, Cho and Bengio 2015).
+
+Shapes: B batch, S source length, T target length, E embedding, H hidden, A attention, V vocabulary.
+The encoder is bidirectional, so that its outputs have 2H features. In a mask, True is a real token.
+Equation numbers in brackets are those of the paper's appendix A (arXiv:1409.0473).
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from helpers.config import Config
+
+
+class Encoder(nn.Module):
+    """A bidirectional GRU: one hidden state for each source token (A.2.1).
+
+    `pack=False` lets the GRU read the padding as if it were words: the fault of the padding lab.
+    """
+
+    def __init__(self, vocab_size: int, emb_size: int, hidden_size: int, pack: bool = True):
+        super().__init__()
+        self.pack = pack
+        self.embedding = nn.Embedding(vocab_size, emb_size)
+        self.gru = nn.GRU(emb_size, hidden_size, batch_first=True, bidirectional=True)
+        self.bridge = nn.Linear(2 * hidden_size, hidden_size)
+
+    def forward(self, src: Tensor, src_lens: Tensor) -> tuple[Tensor, Tensor]:
+        """Reads `src` (B, S) of `src_lens` (B,) real tokens; returns the hidden state at every
+        token (B, S, 2H), zero on padding, and the decoder's first state (B, H).
+
+        Raises RuntimeError for a source without a token.
+        """
+        emb = self.embedding(src)  # (B, S, E)
+        if self.pack:
+            packed = pack_padded_sequence(
+                emb, src_lens.cpu(), batch_first=True, enforce_sorted=False
+            )
+            packed_outputs, final = self.gru(packed)  # final: (2, B, H), one for each direction
+            enc_outputs, _ = pad_packed_sequence(
+                packed_outputs, batch_first=True, total_length=src.size(1)
+            )
+        else:
+            enc_outputs, final = self.gru(emb)
+        state = torch.tanh(self.bridge(torch.cat([final[0], final[1]], dim=-1)))  # (B, H)
+        return enc_outputs, state
+
+
+class AdditiveAttention(nn.Module):
+    """Scores a query against every key with a small network: v . tanh(W q + U k) (A.1.2)."""
+
+    def __init__(self, query_size: int, key_size: int, attn_size: int):
+        super().__init__()
+        self.project_query = nn.Linear(query_size, attn_size, bias=False)  # W
+        self.project_keys = nn.Linear(key_size, attn_size, bias=False)  # U
+        self.score = nn.Linear(attn_size, 1, bias=False)  # v
+
+    def forward(
+        self, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Looks up `query` (B, H) among `keys` (B, S, A), which `project_keys` made of `values`
+        (B, S, 2H), where `mask` (B, S) is True.
+
+        Returns the context (B, 2H), which is the weighted sum of the values, and the weights
+        (B, S), which are exactly 0 where `mask` is False and sum to 1.
+        """
+        hidden = torch.tanh(self.project_query(query).unsqueeze(1) + keys)  # (B, S, A)
+        energy = self.score(hidden).squeeze(-1)  # (B, S)
+        weights = torch.softmax(energy.masked_fill(~mask, -torch.inf), dim=-1)  # (B, S)
+        context = torch.bmm(weights.unsqueeze(1), values).squeeze(1)  # (B, 2H)
+        return context, weights
+
+
+class Decoder(nn.Module):
+    """A GRU that looks at the source before every word that it writes (A.2.2).
+
+    Any attention serves that has `project_keys` and the signature of `AdditiveAttention.forward`.
+    """
+
+    def __init__(
+        self, vocab_size: int, emb_size: int, hidden_size: int, enc_size: int, attention: nn.Module
+    ):
+        super().__init__()
+        self.attention = attention
+        self.embedding = nn.Embedding(vocab_size, emb_size)
+        self.cell = nn.GRUCell(emb_size + enc_size, hidden_size)
+        self.output = nn.Linear(hidden_size + enc_size, vocab_size)
+
+    def step(
+        self, emb: Tensor, state: Tensor, keys: Tensor, values: Tensor, mask: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """One step: from the previous word `emb` (B, E) and `state` (B, H) to what predicts the
+        next word. Returns features (B, 3H) for `output`, the new state and the weights (B, S).
+        """
+        context, weights = self.attention(state, keys, values, mask)
+        state = self.cell(torch.cat([emb, context], dim=-1), state)
+        return torch.cat([state, context], dim=-1), state, weights
+
+    def forward(
+        self, trg_in: Tensor, state: Tensor, enc_outputs: Tensor, mask: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Teacher forcing: every step reads the true previous word, from `trg_in` (B, T).
+
+        Returns the logits (B, T, V) of the next words and the attention weights (B, T, S).
+        """
+        keys = self.attention.project_keys(enc_outputs)  # (B, S, A), once for all steps
+        all_features, all_weights = [], []
+        for emb in self.embedding(trg_in).unbind(dim=1):
+            features, state, weights = self.step(emb, state, keys, enc_outputs, mask)
+            all_features.append(features)
+            all_weights.append(weights)
+        logits = self.output(torch.stack(all_features, dim=1))
+        return logits, torch.stack(all_weights, dim=1)
+
+
+class Seq2Seq(nn.Module):
+    """Encoder and decoder together. `mask=False` lets the attention look at padding (a fault)."""
+
+    def __init__(self, encoder: Encoder, decoder: Decoder, mask: bool = True):
+        super().__init__()
+        self.encoder, self.decoder, self.mask = encoder, decoder, mask
+
+    def encode(self, src: Tensor, src_lens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns encoder outputs (B, S, 2H), first decoder state (B, H) and mask (B, S)."""
+        enc_outputs, state = self.encoder(src, src_lens)
+        positions = torch.arange(src.size(1), device=src.device)
+        mask = positions < src_lens.unsqueeze(1)
+        return enc_outputs, state, mask if self.mask else torch.ones_like(mask)
+
+    def forward(self, src: Tensor, src_lens: Tensor, trg_in: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the logits (B, T, V) and attention weights (B, T, S) under teacher forcing."""
+        enc_outputs, state, mask = self.encode(src, src_lens)
+        return self.decoder(trg_in, state, enc_outputs, mask)
+
+
+def build_model(config: Config, vocab_size: int, pack: bool = True, mask: bool = True) -> Seq2Seq:
+    """The model of the assignment, with fresh random weights in torch's default dtype."""
+    emb_size, hidden_size = config.emb_size, config.hidden_size
+    attention = AdditiveAttention(hidden_size, 2 * hidden_size, config.attn_size)
+    encoder = Encoder(vocab_size, emb_size, hidden_size, pack)
+    decoder = Decoder(vocab_size, emb_size, hidden_size, 2 * hidden_size, attention)
+    return Seq2Seq(encoder, decoder, mask)

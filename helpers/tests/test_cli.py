@@ -1,0 +1,137 @@
+"""The command line as a user meets it: output, messages and exit status of every command."""
+
+import io
+import subprocess
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from unittest import mock
+
+import pytest
+
+from helpers.__main__ import main
+
+SMALL = "--per-length 30 --epochs 1 --hidden-size 8 --emb-size 8 --attn-size 8".split()
+
+
+def run(*args, stdin=b"", status=0):
+    """What a command prints to stdout and stderr; it runs in this process, which saves time."""
+    files = [io.TextIOWrapper(io.BytesIO(data)) for data in (stdin, b"", b"")]
+    with (
+        mock.patch("sys.stdin", files[0]),
+        redirect_stdout(files[1]),
+        redirect_stderr(files[2]),
+    ):
+        try:
+            result = main([str(arg) for arg in args])
+        except SystemExit as stop:  # the way in which argparse ends
+            result = stop.code
+    for file in files[1:]:
+        file.flush()
+    out, err = (file.buffer.getvalue().decode() for file in files[1:])
+    assert result == status, err
+    return out, err
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("checkpoints")
+    out, err = run("train", *SMALL, "--checkpoint-dir", folder)
+    return folder / "best.pt", out, err
+
+
+def test_train_prints_losses_and_where_the_model_is(trained):
+    path, out, err = trained
+    epoch, where = out.splitlines()
+    assert epoch.startswith("epoch  1/1   train loss ") and "valid exact match" in epoch
+    assert where == f"checkpoint: {path}" and path.is_file()
+    assert err.startswith("sentences: ")
+
+
+def test_evaluate_on_the_test_set_and_on_a_file(trained, tmp_path):
+    path, _, _ = trained
+    names = ["sentences", "exact match", "exact match 95% low", "exact match 95% high"]
+    names.append("token accuracy")
+    out, _ = run("evaluate", "--checkpoint", path)
+    values = dict(line.split(": ") for line in out.splitlines())
+    assert list(values) == names
+    assert 0 <= float(values["exact match 95% low"]) <= float(values["exact match"]) <= 1
+    text = tmp_path / "text.txt"
+    text.write_text("One line.\n\nAnother one\n")
+    out, _ = run("evaluate", "--checkpoint", path, "--input", text)
+    assert out.startswith("sentences: 2\n")
+
+
+def test_reverse_arguments_and_lines(trained):
+    path, _, _ = trained
+    assert run("reverse", "--checkpoint", path, "the cat", "", "it")[0].count("\n") == 3
+    assert run("reverse", "--checkpoint", path, "the", "cat", "sat")[0].count("\n") == 1
+    stdin = "the cat\r\n\n日本 語\n".encode()
+    out, err = run("reverse", "--checkpoint", path, stdin=stdin)
+    assert out.count("\n") == 3 and out.splitlines()[1] == "" and err == ""
+    assert "<" not in out
+
+
+def test_a_long_sentence_is_answered_with_one_warning(trained):
+    path, _, _ = trained
+    stdin = b"w " * 13 + b"\n" + b"w " * 20 + b"\n"
+    out, err = run("reverse", "--checkpoint", path, stdin=stdin)
+    assert out.count("\n") == 2
+    assert err.count("\n") == 1 and err.startswith("warning: a sentence of 13 words")
+
+
+def test_train_on_a_corpus_and_notice_when_it_has_changed(tmp_path):
+    corpus = tmp_path / "corpus.txt"
+    corpus.write_text("".join(f"this is line number {i}\n" for i in range(40)) + "x " * 20)
+    out, err = run("train", *SMALL, "--corpus", corpus, "--checkpoint-dir", tmp_path)
+    assert "left out 1 line" in err and "checkpoint: " in out
+    path = tmp_path / "best.pt"
+    assert run("evaluate", "--checkpoint", path)[0].startswith("sentences: ")
+    corpus.write_text("".join(f"now line {i} is different\n" for i in range(40)))
+    _, err = run("evaluate", "--checkpoint", path, status=2)
+    assert "has changed" in err
+
+
+@pytest.mark.parametrize(
+    "args, says",
+    [
+        (["fly"], "invalid choice"),
+        ([], "required"),
+        (["train", "--wings", "2"], "unrecognized"),
+        (["train", "--epochs", "many"], "invalid int"),
+        (["train", "--lr", "nan"], "lr must lie between"),
+        (["train", "--hidden-size", "0"], "hidden_size must lie between"),
+        (["train", "--corpus", "{tmp}/none.txt"], "No such file"),
+        (["train", "--corpus", "{tmp}/binary"], "not UTF-8"),
+        (["train", "--corpus", "{tmp}/empty"], "at least 10"),
+        (["evaluate", "--checkpoint", "{tmp}/none.pt"], "train one"),
+        (["evaluate", "--checkpoint", "{tmp}/binary"], "damaged"),
+        (["reverse", "--checkpoint", "{tmp}"], "no checkpoint"),
+    ],
+)
+def test_mistakes_end_with_status_2_and_one_line(tmp_path, args, says):
+    (tmp_path / "binary").write_bytes(b"\xff\x00\xff")
+    (tmp_path / "empty").write_bytes(b"")
+    args = [arg.format(tmp=tmp_path) for arg in args]
+    if args[:1] == ["train"]:
+        args += ["--checkpoint-dir", str(tmp_path / "new")]
+    out, err = run(*args, status=2)
+    assert says in err and err.count("\n") == 1 and out == ""
+    assert "Traceback" not in err
+
+
+def test_standard_input_that_is_not_text(trained):
+    _, err = run("reverse", "--checkpoint", trained[0], stdin=b"\xff\n", status=2)
+    assert "not UTF-8" in err and err.count("\n") == 1
+
+
+def test_help_names_the_defaults():
+    out, _ = run("train", "--help")
+    assert "(default: 12)" in out.replace("\n", " ").replace("  ", "")
+
+
+def test_as_a_process(trained):
+    command = [sys.executable, "-m", "helpers", "reverse", "--checkpoint", trained[0]]
+    done = subprocess.run(command, input="\n日本\n".encode(), capture_output=True, timeout=120)
+    assert done.returncode == 0 and done.stderr == b"" and done.stdout.count(b"\n") == 2
+    done = subprocess.run([*command[:3], "fly"], capture_output=True, timeout=120)
+    assert done.returncode == 2 and done.stderr.count(b"\n") == 1

@@ -1,0 +1,169 @@
+"""Tokens, vocabulary, splits, masking, batches, and reading a corpus."""
+
+import pytest
+import torch
+
+from helpers import grammar
+from helpers.config import Config
+from helpers.data import (
+    BOS,
+    EOS,
+    PAD,
+    UNK,
+    Vocab,
+    add_shuffled,
+    batches,
+    collate,
+    read_lines,
+    reversal_pairs,
+    reversal_task,
+    reverse_words,
+    split,
+    tokenize,
+    vocab_key,
+)
+
+SMALL = Config(per_length=40)
+
+
+@pytest.mark.parametrize(
+    "token, expected",
+    [
+        ("Cat", "cat"),
+        ("cat.", "cat"),
+        ("“Stop!”", "stop"),
+        ("(e.g.", "e.g"),
+        ("cat's", "cat's"),
+        ("--", "--"),
+        ("<eos>", "eos"),
+        ("$5", "5"),
+        ("Straße,", "straße"),
+        ("¿Qué?", "qué"),
+        ("東京。", "東京"),
+    ],
+)
+def test_vocab_key(token, expected):
+    assert vocab_key(token) == expected
+
+
+def test_reverse_words_keeps_tokens_and_normalises_whitespace():
+    assert reverse_words("  The cat\tsat. \n") == "sat. cat The"
+    assert reverse_words("") == ""
+
+
+def test_vocab_round_trip_and_unknown_words():
+    vocab = Vocab.build([("The", "cat"), ("the", "dog.")])
+    assert vocab.words == ["<pad>", "<bos>", "<eos>", "<unk>", "cat", "dog", "the"]
+    assert vocab.decode(vocab.encode(["the", "dog"])) == ["the", "dog"]
+    assert vocab.encode(["Dog!", "mouse"]) == [5, UNK]
+    assert len(vocab) == 7
+
+
+def test_no_token_is_taken_for_a_special_symbol():
+    vocab = Vocab.build([("<pad>", "<eos>", "word")])
+    assert min(vocab.encode(["<pad>", "<bos>", "<eos>", "<unk>"])) >= UNK
+
+
+def test_the_lexicon_is_large_and_all_of_it_is_used():
+    assert len(grammar.WORDS) >= 300
+    symbols = {part for rules in grammar.RULES.values() for rule in rules for part in rule.split()}
+    assert symbols == (set(grammar.RULES) | set(grammar.LEXICON)) - {"sentence"}
+
+
+def test_sentences_are_distinct_of_all_lengths_and_repeatable():
+    found = grammar.sentences(50, max_words=12, seed=3)
+    assert len(set(found)) == len(found)
+    assert {len(sentence) for sentence in found} == set(range(1, 13))
+    assert found == grammar.sentences(50, max_words=12, seed=3)
+    assert found != grammar.sentences(50, max_words=12, seed=4)
+    assert {word for sentence in found for word in sentence} <= set(grammar.WORDS)
+
+
+def test_a_and_an():
+    for sentence in grammar.sentences(300):
+        for word, following in zip(sentence, sentence[1:], strict=False):
+            if word in ("a", "an"):
+                assert (word == "an") == (following[0] in "aeiou"), sentence
+
+
+def test_split_shares_no_sentence_and_no_bag_of_words():
+    parts = split(add_shuffled(grammar.sentences(100), seed=0), seed=0)
+    bags = [{tuple(sorted(sentence)) for sentence in part} for part in parts]
+    assert all(bags) and not (bags[0] & bags[1] or bags[0] & bags[2] or bags[1] & bags[2])
+    everything = [sentence for part in parts for sentence in part]
+    assert len(set(everything)) == len(everything)
+
+
+def test_split_refuses_too_few():
+    with pytest.raises(ValueError, match="at least 10"):
+        split([("a",)] * 3, seed=0)
+
+
+def test_add_shuffled_counts_spellings_of_one_sentence_once():
+    found = add_shuffled([("The", "cat."), ("the", "cat"), ("sit",)], seed=0)
+    assert found in ([("The", "cat."), ("sit",)], [("The", "cat."), ("sit",), ("cat.", "The")])
+
+
+def test_masking_is_mirrored():
+    sentences = grammar.sentences(30)
+    vocab = Vocab.build(sentences)
+    masked = reversal_pairs(sentences, vocab, unk_rate=0.5, seed=0)
+    assert all(trg == src[::-1] for src, trg in masked)
+    assert any(UNK in src for src, _ in masked)
+    assert reversal_pairs(sentences, vocab)[0][0] == vocab.encode(sentences[0])
+
+
+def test_collate_pads_and_shifts():
+    batch = collate([([7], [7]), ([5, 6, 7], [7, 6, 5])])
+    assert batch.src.tolist() == [[7, PAD, PAD], [5, 6, 7]]
+    assert batch.src_lens.tolist() == [1, 3]
+    assert batch.trg_in.tolist() == [[BOS, 7, PAD, PAD], [BOS, 7, 6, 5]]
+    assert batch.trg_out.tolist() == [[7, EOS, PAD, PAD], [7, 6, 5, EOS]]
+    assert batch.src.dtype == torch.int64
+
+
+@pytest.mark.parametrize("bucket", [True, False])
+def test_batches_hold_every_pair_once_in_an_order_of_seed_and_epoch(bucket):
+    pairs = [([i] * (1 + i % 7), [i]) for i in range(4, 1000)]
+
+    def first_ids(seed, epoch):
+        return [row[0] for b in batches(pairs, 32, seed, epoch, bucket) for row in b.src.tolist()]
+
+    assert sorted(first_ids(1, 1)) == list(range(4, 1000))
+    assert first_ids(1, 1) == first_ids(1, 1)
+    assert first_ids(1, 1) != first_ids(1, 2) != first_ids(2, 2)
+
+
+def test_task_from_a_corpus(tmp_path):
+    path = tmp_path / "corpus.txt"
+    lines = [f"Line {i} of my text." for i in range(30)] + ["", "line 3 of my text", "w " * 13]
+    path.write_bytes(b"\xef\xbb\xbf" + "\r\n".join(lines).encode())
+    task = reversal_task(SMALL, path)
+    sentences = [sentence for part in task.sentences for sentence in part]
+    assert max(map(len, sentences)) == 5
+    assert tokenize("Line 3 of my text.") in sentences
+    assert 30 < len(sentences) <= 60
+    assert task.corpus == str(path)
+
+
+@pytest.mark.parametrize(
+    "content, message", [(b"\xff\xfe\x00", "not UTF-8"), (b"", "at least 10"), (b"one", "10")]
+)
+def test_a_corpus_that_cannot_be_used(tmp_path, content, message):
+    path = tmp_path / "corpus.txt"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        reversal_task(SMALL, path)
+
+
+def test_read_lines_of_a_missing_file(tmp_path):
+    with pytest.raises(OSError):
+        read_lines(tmp_path / "none.txt")
+
+
+@pytest.mark.parametrize(
+    "setting", [{"lr": 0.0}, {"lr": float("nan")}, {"epochs": 0}, {"unk_rate": 1.5}, {"seed": -1}]
+)
+def test_config_refuses_impossible_values(setting):
+    with pytest.raises(ValueError, match=next(iter(setting))):
+        Config(**setting)

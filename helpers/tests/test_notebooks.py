@@ -1,0 +1,69 @@
+"""The committed notebooks: complete, in order, clean. Closes what nbval does not compare."""
+
+import re
+from pathlib import Path
+from statistics import median
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).parents[2]
+NAMES = ["01_data", "02_model", "03_training", "04_evaluation", "05_analysis"]
+
+
+def read(name):
+    return nbformat.read(ROOT / f"{name}.ipynb", as_version=4)
+
+
+def code_cells(name):
+    return [cell for cell in read(name).cells if cell.cell_type == "code"]
+
+
+def stored_text(cell):
+    for output in cell.outputs:
+        yield output.get("text", "")
+        for kind, data in output.get("data", {}).items():
+            if not kind.startswith("image/"):
+                yield data
+
+
+def test_there_are_five():
+    assert sorted(path.stem for path in ROOT.glob("*.ipynb")) == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+class TestNotebook:
+    def test_every_cell_ran_once_from_top_to_bottom(self, name):
+        counts = [cell.execution_count for cell in code_cells(name)]
+        assert counts == list(range(1, len(counts) + 1))
+
+    def test_nothing_went_wrong(self, name):
+        for cell in code_cells(name):
+            for output in cell.outputs:
+                assert output.output_type != "error"
+                assert output.get("name") != "stderr"
+
+    def test_no_times_paths_or_addresses(self, name):
+        for cell in code_cells(name):
+            assert "timestamp" not in str(cell.metadata) and "execution" not in cell.metadata
+            for text in stored_text(cell):
+                assert not re.search(r"/(home|root|tmp|work|usr|Users)/", text), text
+                assert not re.search(r"\d\d:\d\d|\bat 0x[0-9a-f]{6}", text), text
+
+    def test_every_cell_that_shows_something_has_its_output(self, name):
+        for cell in code_cells(name):
+            last = cell.source.splitlines()[-1]
+            if re.match(r"(print|show|Markdown|plt\.show|plot_\w+)\(", last):
+                assert cell.outputs, cell.source
+
+    def test_nothing_is_ignored(self, name):
+        for cell in code_cells(name):
+            assert "NBVAL" not in cell.source and not cell.metadata.get("tags")
+
+    def test_cells_are_short(self, name):
+        lengths = [len(cell.source.splitlines()) for cell in code_cells(name)]
+        assert max(lengths) <= 20 and median(lengths) <= 6
+
+    def test_lines_fit_the_page(self, name):
+        for cell in code_cells(name):
+            assert max(map(len, cell.source.splitlines())) <= 100
