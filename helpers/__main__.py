@@ -49,7 +49,7 @@ def train_command(args: argparse.Namespace) -> None:
     log(f"sentences: {sizes}; words in the vocabulary: {len(task.vocab)}")
     model = build_model(config, len(task.vocab))
     path = args.checkpoint_dir / "best.pt"
-    train(model, task, config, path)
+    train(model, task, config, path, progress=sys.stderr)
     print(f"checkpoint: {path}")
 
 

@@ -20,7 +20,7 @@ class Checkpoint(NamedTuple):
     model: Seq2Seq
     vocab: Vocab
     config: Config
-    epoch: int
+    history: list[dict]  # what was reported of each epoch, up to the one saved here
     corpus: str | None  # the text file trained on; None is our own grammar
 
 
@@ -31,7 +31,7 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
         "format": FORMAT,
         "config": asdict(checkpoint.config),
         "words": checkpoint.vocab.words[len(SPECIALS) :],
-        "epoch": checkpoint.epoch,
+        "history": checkpoint.history,
         "corpus": checkpoint.corpus,
         "weights": checkpoint.model.state_dict(),
     }
@@ -46,20 +46,15 @@ def load(path: Path) -> Checkpoint:
     Raises FileNotFoundError, or ValueError for a file that is damaged or not a checkpoint of ours.
     """
     if not Path(path).is_file():
-        raise FileNotFoundError(
-            f"no checkpoint at {path}: train one with `python -m helpers train`"
-        )
+        raise FileNotFoundError(f"no checkpoint at {path}: make one with `python -m helpers train`")
     try:
         content = torch.load(path, weights_only=True, map_location="cpu")
         if content["format"] != FORMAT:
             raise ValueError
-        config, vocab, weights = (
-            Config(**content["config"]),
-            Vocab(content["words"]),
-            content["weights"],
-        )
+        config, vocab = Config(**content["config"]), Vocab(content["words"])
+        weights = content["weights"]
         model = build_model(config, len(vocab)).to(weights["decoder.output.weight"].dtype)
         model.load_state_dict(weights)
     except Exception:  # there are as many ways for a broken file to fail as there are files
         raise ValueError(f"{path} is damaged, or not a checkpoint that `train` wrote") from None
-    return Checkpoint(model.eval(), vocab, config, content["epoch"], content["corpus"])
+    return Checkpoint(model.eval(), vocab, config, content["history"], content["corpus"])

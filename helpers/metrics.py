@@ -49,7 +49,7 @@ def wilson_interval(right: int, total: int, z: float = 1.96) -> tuple[float, flo
     share = right / total
     centre = (share + z**2 / (2 * total)) / (1 + z**2 / total)
     radius = z / (1 + z**2 / total) * sqrt(share * (1 - share) / total + z**2 / (4 * total**2))
-    return max(0.0, centre - radius), min(1.0, centre + radius)
+    return max(0.0, min(share, centre - radius)), min(1.0, max(share, centre + radius))
 
 
 def by_length(right: Sequence[bool], lengths: Sequence[int]) -> pd.DataFrame:

@@ -33,13 +33,10 @@ class Encoder(nn.Module):
         """
         emb = self.embedding(src)  # (B, S, E)
         if self.pack:
-            packed = pack_padded_sequence(
-                emb, src_lens.cpu(), batch_first=True, enforce_sorted=False
-            )
-            packed_outputs, final = self.gru(packed)  # final: (2, B, H), one for each direction
-            enc_outputs, _ = pad_packed_sequence(
-                packed_outputs, batch_first=True, total_length=src.size(1)
-            )
+            lens, length = src_lens.cpu(), src.size(1)  # torch wants these lengths on the CPU
+            packed = pack_padded_sequence(emb, lens, batch_first=True, enforce_sorted=False)
+            packed, final = self.gru(packed)  # final: (2, B, H), one for each direction
+            enc_outputs, _ = pad_packed_sequence(packed, batch_first=True, total_length=length)
         else:
             enc_outputs, final = self.gru(emb)
         state = torch.tanh(self.bridge(torch.cat([final[0], final[1]], dim=-1)))  # (B, H)

@@ -8,7 +8,9 @@ from unittest import mock
 
 import pytest
 
+from helpers import checkpoint
 from helpers.__main__ import main
+from helpers.data import reversal_task, reverse_words
 
 SMALL = "--per-length 30 --epochs 1 --hidden-size 8 --emb-size 8 --attn-size 8".split()
 
@@ -61,6 +63,22 @@ def test_evaluate_on_the_test_set_and_on_a_file(trained, tmp_path):
     assert out.startswith("sentences: 2\n")
 
 
+def test_evaluate_compares_with_the_reversed_test_set(trained, monkeypatch):
+    path, _, _ = trained
+    saved = checkpoint.load(path)
+    assert (saved.config.epochs, saved.config.per_length, saved.config.hidden_size) == (1, 30, 8)
+    given = []
+
+    def perfect(model, vocab, lines):
+        given.extend(lines)
+        return map(reverse_words, given)
+
+    monkeypatch.setattr("helpers.__main__.reverse_lines", perfect)
+    out, _ = run("evaluate", "--checkpoint", path)
+    assert "exact match: 1.000000" in out and "token accuracy: 1.000000" in out
+    assert given == [" ".join(s) for s in reversal_task(saved.config).sentences.test]
+
+
 def test_reverse_arguments_and_lines(trained):
     path, _, _ = trained
     assert run("reverse", "--checkpoint", path, "the cat", "", "it")[0].count("\n") == 3
@@ -73,6 +91,7 @@ def test_reverse_arguments_and_lines(trained):
 
 def test_a_long_sentence_is_answered_with_one_warning(trained):
     path, _, _ = trained
+    assert run("reverse", "--checkpoint", path, stdin=b"w " * 12)[1] == ""
     stdin = b"w " * 13 + b"\n" + b"w " * 20 + b"\n"
     out, err = run("reverse", "--checkpoint", path, stdin=stdin)
     assert out.count("\n") == 2
@@ -103,7 +122,7 @@ def test_train_on_a_corpus_and_notice_when_it_has_changed(tmp_path):
         (["train", "--corpus", "{tmp}/none.txt"], "No such file"),
         (["train", "--corpus", "{tmp}/binary"], "not UTF-8"),
         (["train", "--corpus", "{tmp}/empty"], "at least 10"),
-        (["evaluate", "--checkpoint", "{tmp}/none.pt"], "train one"),
+        (["evaluate", "--checkpoint", "{tmp}/none.pt"], "make one"),
         (["evaluate", "--checkpoint", "{tmp}/binary"], "damaged"),
         (["reverse", "--checkpoint", "{tmp}"], "no checkpoint"),
     ],

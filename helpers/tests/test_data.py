@@ -134,6 +134,28 @@ def test_batches_hold_every_pair_once_in_an_order_of_seed_and_epoch(bucket):
     assert first_ids(1, 1) != first_ids(1, 2) != first_ids(2, 2)
 
 
+def test_what_the_task_consists_of():
+    task = reversal_task(Config(per_length=100, unk_rate=0.5))
+    assert task.vocab.words == Vocab.build(task.sentences.train).words
+    masked = [sum(UNK in src for src, _ in pairs) / len(pairs) for pairs in task.pairs]
+    assert 0.3 < masked[0] < 0.5 and max(masked[1:]) < 0.1  # words that only the test set has
+    for sentences, pairs in zip(task.sentences, task.pairs, strict=True):
+        for sentence, (src, trg) in zip(sentences, pairs, strict=True):
+            assert len(sentence) == len(src) and trg == src[::-1]
+    ours = set(grammar.sentences(100, seed=SMALL.seed))
+    found = [sentence in ours for part in task.sentences for sentence in part]
+    assert 0.45 < sum(found) / len(found) < 0.6
+
+
+def test_buckets_put_like_lengths_together():
+    pairs = [([5] * (1 + i % 10), [5]) for i in range(1000)]
+    spread = [int(b.src_lens.max() - b.src_lens.min()) for b in batches(pairs, 20, 1, 1)]
+    mixed = [int(b.src_lens.max() - b.src_lens.min()) for b in batches(pairs, 20, 1, 1, False)]
+    assert sum(spread) < 0.2 * sum(mixed)
+    lengths = [int(b.src_lens.max()) for b in batches(pairs, 20, 1, 1)]
+    assert lengths != sorted(lengths)
+
+
 def test_task_from_a_corpus(tmp_path):
     path = tmp_path / "corpus.txt"
     lines = [f"Line {i} of my text." for i in range(30)] + ["", "line 3 of my text", "w " * 13]

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from helpers.config import Config
-from helpers.data import BOS, EOS, UNK, Vocab
-from helpers.decoding import Decoded, decode, max_steps, reverse_lines, spell
+from helpers.data import BOS, EOS, PAD, UNK, Vocab
+from helpers.decoding import Decoded, decode, greedy, max_steps, reverse_lines, spell
 from helpers.model import build_model
 from helpers.training import set_up
 
@@ -44,6 +44,15 @@ def test_greedy_equals_the_slow_loop(model):
     for src, answer in zip(sources, answers, strict=True):
         stopped = len(answer.ids) < max_steps(len(src))
         assert answer.weights.shape == (len(answer.ids) + stopped, len(src))
+
+
+def test_nothing_follows_the_end(model):
+    src = torch.tensor([[CAT, PAD, PAD], [THE, CAT, SAT]])
+    ids, weights = greedy(model, src, torch.tensor([1, 3]))
+    assert ids.shape == weights.shape[:2] and ids.size(1) <= max_steps(3)
+    for row, length in zip(ids.tolist(), (1, 3), strict=True):
+        end = row.index(EOS) + 1 if EOS in row else max_steps(length)
+        assert end <= max_steps(length) and set(row[end:]) <= {PAD}
 
 
 def test_answers_come_in_the_order_of_the_questions(model):

@@ -114,6 +114,24 @@ def test_attention_by_hand():
     torch.testing.assert_close(context, torch.tensor([[-1 / (1 + e)]]))
 
 
+def test_decoder_step_by_hand(model, pairs):
+    """Look back with the old state, read word and context, predict from new state and context."""
+    batch = collate(pairs)
+    values, state, mask = model.encode(batch.src, batch.src_lens)
+    decoder = model.decoder
+    keys = decoder.attention.project_keys(values)
+    emb = decoder.embedding(batch.trg_in[:, 0])
+    context, weights = decoder.attention(state, keys, values, mask)
+    new_state = decoder.cell(torch.cat([emb, context], dim=-1), state)
+    features = torch.cat([new_state, context], dim=-1)
+    for result, expected in zip(
+        decoder.step(emb, state, keys, values, mask), (features, new_state, weights), strict=True
+    ):
+        torch.testing.assert_close(result, expected)
+    other, _ = decoder.attention(state + 1, keys, values, mask)
+    assert not torch.allclose(other, context)
+
+
 def test_encoder_state_uses_both_directions(model, pairs):
     batch = collate(pairs[1:2])
     enc_outputs, state = model.encoder(batch.src, batch.src_lens)

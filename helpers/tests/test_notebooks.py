@@ -67,3 +67,12 @@ class TestNotebook:
     def test_lines_fit_the_page(self, name):
         for cell in code_cells(name):
             assert max(map(len, cell.source.splitlines())) <= 100
+
+
+def test_the_results_in_the_readme_are_those_of_the_notebooks():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| .+ \| ([^|]+) \| (0[45]_\w+) \|$", readme, re.MULTILINE)
+    assert len(rows) >= 7
+    for measured, name in rows:
+        printed = "\n".join(text for cell in code_cells(name) for text in stored_text(cell))
+        assert measured in printed, f"{measured} is not printed in {name}"

@@ -1,14 +1,24 @@
 """Loss, loop, checkpoint: small runs that must come out as computed by other means."""
 
+import dataclasses
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
 
 from helpers import checkpoint
 from helpers.config import Config
-from helpers.data import PAD, reversal_task
+from helpers.data import PAD, batches, reversal_task
 from helpers.model import build_model
-from helpers.training import greedy_exact_match, masked_cross_entropy, mean_loss, set_up, train
+from helpers.training import (
+    greedy_exact_match,
+    masked_cross_entropy,
+    mean_loss,
+    set_up,
+    snap_to_grid,
+    train,
+)
 
 TINY = Config(per_length=30, emb_size=8, hidden_size=8, attn_size=8, epochs=3, batch_size=16)
 
@@ -67,6 +77,54 @@ def test_training_is_repeatable_and_reports_what_it_returns(task):
     assert history[-1]["valid loss"] < history[0]["valid loss"]
 
 
+def test_the_loop_equals_one_made_of_the_parts_of_torch(task):
+    model, reference = fresh_model(task), fresh_model(task)
+    config = dataclasses.replace(TINY, epochs=2, lr=0.02, beta2=0.9, max_norm=0.5)
+    history = train(model, task, config, report=silent)
+
+    steps = -(-len(task.pairs.train) // config.batch_size)
+    adam = torch.optim.Adam(reference.parameters(), betas=(0.9, 0.9))
+    done, train_losses = 0, []
+    for epoch in (1, 2):
+        losses = []
+        for batch in batches(task.pairs.train, config.batch_size, config.seed, epoch):
+            progress = done / (2 * steps)
+            share = 0.02 + 0.98 * (1 + math.cos(math.pi * progress)) / 2
+            adam.param_groups[0]["lr"] = 0.02 * share
+            logits, _ = reference(batch.src, batch.src_lens, batch.trg_in)
+            loss = F.cross_entropy(
+                logits[batch.trg_out != PAD], batch.trg_out[batch.trg_out != PAD]
+            )
+            adam.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(reference.parameters(), 0.5)
+            adam.step()
+            with torch.no_grad():
+                for weight in reference.parameters():
+                    weight.copy_((weight * 2**20).round() / 2**20)
+            losses += [loss.item()] * int((batch.trg_out != PAD).sum())
+            done += 1
+        train_losses.append(sum(losses) / len(losses))
+    for mine, other in zip(model.parameters(), reference.parameters(), strict=True):
+        torch.testing.assert_close(mine, other, rtol=0, atol=1e-5)
+    assert [record["train loss"] for record in history] == pytest.approx(train_losses, rel=1e-6)
+    assert history[-1]["valid loss"] == mean_loss(model, task.pairs.valid)
+    assert history[-1]["valid exact match"] == greedy_exact_match(model, task.pairs.valid)
+
+
+def test_snapping_removes_what_another_machine_rounds_differently(task):
+    model, other = fresh_model(task), fresh_model(task)
+    for weight in other.parameters():
+        weight.data.mul_(1 + 1e-13 * torch.randn_like(weight))
+    snap_to_grid(model)
+    snap_to_grid(other)
+    for mine, theirs in zip(model.parameters(), other.parameters(), strict=True):
+        assert mine.equal(theirs) and (mine * 2**20 % 1 == 0).all()
+    original = fresh_model(task)
+    for mine, before in zip(model.parameters(), original.parameters(), strict=True):
+        assert (mine - before).abs().max() <= 2**-21
+
+
 def test_on_epoch_is_called_before_and_after(task):
     epochs = []
     train(fresh_model(task), task, TINY, report=silent, on_epoch=epochs.append)
@@ -86,7 +144,7 @@ def test_the_best_epoch_is_saved(task, tmp_path, monkeypatch):
     path = tmp_path / "deep" / "best.pt"
     train(model, task, TINY, path, report=silent, on_epoch=keep)
     saved = checkpoint.load(path)
-    assert saved.epoch == 2
+    assert [record["epoch"] for record in saved.history] == [1, 2]
     assert saved.model.decoder.output.weight.equal(weights[2])
     assert not saved.model.decoder.output.weight.equal(weights[3])
     assert saved.config == TINY and saved.vocab.words == task.vocab.words
@@ -127,9 +185,9 @@ def test_clipping_is_part_of_the_loop(task, monkeypatch):
 def test_a_loaded_model_gives_the_same_answers(task, tmp_path):
     path = tmp_path / "best.pt"
     model = fresh_model(task)
-    checkpoint.save(path, checkpoint.Checkpoint(model, task.vocab, TINY, 7, None))
+    checkpoint.save(path, checkpoint.Checkpoint(model, task.vocab, TINY, [], None))
     loaded = checkpoint.load(path)
-    assert loaded.epoch == 7 and loaded.corpus is None
+    assert loaded.history == [] and loaded.corpus is None
     assert mean_loss(loaded.model, task.pairs.valid) == mean_loss(model, task.pairs.valid)
 
 
@@ -143,7 +201,7 @@ def test_foreign_files_are_refused(tmp_path, content):
 
 def test_truncated_and_foreign_checkpoints_are_refused(task, tmp_path):
     path = tmp_path / "best.pt"
-    checkpoint.save(path, checkpoint.Checkpoint(fresh_model(task), task.vocab, TINY, 1, None))
+    checkpoint.save(path, checkpoint.Checkpoint(fresh_model(task), task.vocab, TINY, [], None))
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ValueError, match="damaged"):
@@ -151,8 +209,20 @@ def test_truncated_and_foreign_checkpoints_are_refused(task, tmp_path):
     torch.save({"weights": torch.zeros(2)}, path)
     with pytest.raises(ValueError, match="not a checkpoint"):
         checkpoint.load(path)
-    with pytest.raises(FileNotFoundError, match="train one"):
+    with pytest.raises(FileNotFoundError, match="make one"):
         checkpoint.load(tmp_path / "none.pt")
+
+
+def test_a_checkpoint_cannot_run_code(tmp_path):
+    class Trap:
+        def __reduce__(self):
+            return (tmp_path.joinpath("sprung").touch, ())
+
+    path = tmp_path / "best.pt"
+    torch.save({"format": checkpoint.FORMAT, "weights": Trap()}, path)
+    with pytest.raises(ValueError, match="damaged"):
+        checkpoint.load(path)
+    assert not (tmp_path / "sprung").exists()
 
 
 def test_an_untrained_model_gets_nothing_right(task):
