@@ -5,6 +5,7 @@ Results go to stdout, progress and warnings to stderr. A mistake in the input en
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import fields
@@ -40,11 +41,9 @@ def train_command(args: argparse.Namespace) -> None:
     config = Config(**{spec.name: getattr(args, spec.name) for spec in fields(Config)})
     args.checkpoint_dir.mkdir(parents=True, exist_ok=True)
     set_up(config.seed)
-    if args.corpus:
-        too_long = sum(len(tokenize(line)) > config.max_words for line in read_lines(args.corpus))
-        if too_long:
-            log(f"left out {too_long} lines of more than {config.max_words} words")
     task = reversal_task(config, args.corpus)
+    if task.left_out:
+        log(f"left out {task.left_out} lines of more than {config.max_words} words")
     sizes = ", ".join(f"{len(part)} {name}" for name, part in task.pairs._asdict().items())
     log(f"sentences: {sizes}; words in the vocabulary: {len(task.vocab)}")
     model = build_model(config, len(task.vocab))
@@ -55,12 +54,12 @@ def train_command(args: argparse.Namespace) -> None:
 
 def evaluate_command(args: argparse.Namespace) -> None:
     """Measure a model on its held-out test set, or on the lines of a file."""
-    model, vocab, config, _, corpus = load(args.checkpoint)
+    model, vocab, config, _, corpus, digest = load_model(args.checkpoint)
     if args.input:
         lines = [line for line in read_lines(args.input) if line.strip()]
     else:
         task = reversal_task(config, corpus)
-        if task.vocab.words != vocab.words:
+        if task.digest() != digest:
             raise ValueError(f"{corpus} has changed since the training: give the test as --input")
         lines = [" ".join(sentence) for sentence in task.sentences.test]
     if not lines:
@@ -79,17 +78,20 @@ def evaluate_command(args: argparse.Namespace) -> None:
 
 
 def reverse_command(args: argparse.Namespace) -> None:
-    """Reverse sentences: the arguments, or the lines of standard input."""
-    model, vocab, config, _, _ = load(args.checkpoint)
+    """Reverse sentences: the arguments, or else the lines of standard input, 500 at a time."""
+    if not args.sentence and sys.stdin is None:
+        raise ValueError("neither sentences nor standard input to reverse")
+    model, vocab, config, *_ = load_model(args.checkpoint)
     lines: Iterable[str] = args.sentence or stdin_lines()
     if args.sentence and all(len(tokenize(sentence)) == 1 for sentence in args.sentence):
         lines = [" ".join(args.sentence)]
-    chunk = 1 if sys.stdin.isatty() else 500  # somebody who types wants each answer at once
+    typed = not args.sentence and sys.stdin.isatty()
+    chunk = 1 if typed else 500  # somebody who types wants each answer at once
     for answer in reverse_lines(model, vocab, warn_of_long(lines, config), chunk):
-        print(answer, flush=chunk == 1)
+        print(answer, flush=typed)
 
 
-def load(path: Path) -> checkpoint.Checkpoint:
+def load_model(path: Path) -> checkpoint.Checkpoint:
     loaded = checkpoint.load(path)
     set_up(loaded.config.seed)
     return loaded
@@ -118,13 +120,17 @@ def warn_of_long(lines: Iterable[str], config: Config) -> Iterator[str]:
 
 
 def build_parser() -> Parser:
-    parser = Parser("python -m helpers", description="Reverse the word order of sentences.")
+    parser = Parser(
+        "python -m helpers", description="Reverse the word order of sentences.", allow_abbrev=False
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def add_command(name: str, run: Callable[[argparse.Namespace], None]) -> Parser:
         style = argparse.ArgumentDefaultsHelpFormatter
         help = run.__doc__
-        sub = commands.add_parser(name, help=help, description=help, formatter_class=style)
+        sub = commands.add_parser(
+            name, help=help, description=help, formatter_class=style, allow_abbrev=False
+        )
         sub.set_defaults(run=run)
         return sub
 
@@ -161,10 +167,13 @@ def main(argv: list[str] | None = None) -> int:
     sys.stdout.reconfigure(encoding="utf-8")
     try:
         args.run(args)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader, `head` perhaps, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (OSError, ValueError, FloatingPointError) as error:
         named = isinstance(error, OSError) and error.filename is not None
         reason = f"{error.filename}: {error.strerror}" if named else error
-        log(f"python -m helpers: {reason}")
+        log(f"python -m helpers: {' '.join(str(reason).split())}")
         return 2
     except KeyboardInterrupt:
         log("stopped")

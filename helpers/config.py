@@ -21,7 +21,7 @@ class Config:
     attn_size: int = setting(64, 1, 4096, "size of the hidden layer of the attention")
     epochs: int = setting(5, 1, 10_000, "passes over the training data")
     batch_size: int = setting(32, 1, 65_536, "sentences in a training step")
-    lr: float = setting(2e-3, 1e-9, 1, "learning rate of the first step; it decays to 2 %% of that")
+    lr: float = setting(2e-3, 1e-5, 1, "learning rate of the first step; it decays to 1/50 of that")
     beta2: float = setting(0.98, 0, 0.999999, "share of Adam's mean square kept in each step")
     max_norm: float = setting(1.0, 1e-9, 1e9, "global norm that the gradient is clipped to")
 

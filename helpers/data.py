@@ -1,5 +1,6 @@
 """From lines of text to batches of ids: tokens, vocabulary, splits, the reversal task, padding."""
 
+import hashlib
 import random
 import unicodedata
 from collections.abc import Iterable, Iterator
@@ -79,7 +80,8 @@ class Splits(NamedTuple):
 def read_lines(path: str | Path) -> list[str]:
     """The lines of a UTF-8 text file. Raises OSError, or ValueError if it is not UTF-8."""
     try:
-        return Path(path).read_text(encoding="utf-8-sig").split("\n")
+        with open(path, encoding="utf-8-sig", newline="\n") as file:
+            return file.readlines()
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 text (byte {error.start})") from None
 
@@ -108,14 +110,12 @@ def split(sentences: Iterable[Sentence], seed: int) -> Splits:
     """Cuts distinct sentences at random into training, validation and test set.
 
     Sentences of the same words in different order go to the same part, so that the parts have not
-    even a bag of words in common. Raises ValueError for fewer than ten sentences.
+    even a bag of words in common. Raises ValueError if that leaves a part empty.
     """
     bags: dict[Sentence, list[Sentence]] = {}
     for sentence in sentences:
         bags.setdefault(tuple(sorted(sentence_key(sentence))), []).append(sentence)
     total = sum(len(group) for group in bags.values())
-    if total < 10:
-        raise ValueError(f"need at least 10 different sentences to split, found {total}")
     test_size, valid_size = min(TEST_SIZE, total // 4), min(VALID_SIZE, total // 10)
 
     rng = random.Random(seed)
@@ -127,6 +127,8 @@ def split(sentences: Iterable[Sentence], seed: int) -> Splits:
             parts.valid.extend(group)
         else:
             parts.train.extend(group)
+    if not all(parts):
+        raise ValueError(f"{total} different sentences are too few, or too much alike, to split")
     for part in parts:
         rng.shuffle(part)
     return parts
@@ -158,6 +160,11 @@ class Task(NamedTuple):
     vocab: Vocab  # of the training sentences
     pairs: Splits  # of Pair
     corpus: str | None = None  # the file that the text comes from; None is our own grammar
+    left_out: int = 0  # lines of the corpus that are too long
+
+    def digest(self) -> str:
+        """A fingerprint of the sentences: the same text and splits, the same digest."""
+        return hashlib.sha256(repr(self.sentences).encode()).hexdigest()
 
 
 def reversal_task(config: Config, corpus: str | Path | None = None) -> Task:
@@ -166,11 +173,14 @@ def reversal_task(config: Config, corpus: str | Path | None = None) -> Task:
     The sentences come from our grammar or, if `corpus` names a text file, from its lines of 1 to
     `config.max_words` words. Raises OSError or ValueError if the file cannot be used.
     """
+    left_out = 0
     if corpus is None:
         found = grammar.sentences(config.per_length, config.max_words, config.seed)
     else:
-        lines = map(tokenize, read_lines(corpus))
+        corpus = str(Path(corpus).resolve())
+        lines = [tokenize(line) for line in read_lines(corpus)]
         found = [tokens for tokens in lines if 1 <= len(tokens) <= config.max_words]
+        left_out = sum(len(tokens) > config.max_words for tokens in lines)
     try:
         sentences = split(add_shuffled(found, config.seed), config.seed)
     except ValueError as error:
@@ -181,7 +191,7 @@ def reversal_task(config: Config, corpus: str | Path | None = None) -> Task:
         reversal_pairs(sentences.valid, vocab),
         reversal_pairs(sentences.test, vocab),
     )
-    return Task(sentences, vocab, pairs, corpus and str(corpus))
+    return Task(sentences, vocab, pairs, corpus, left_out)
 
 
 class Batch(NamedTuple):

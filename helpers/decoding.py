@@ -47,6 +47,9 @@ def greedy(model: Seq2Seq, src: Tensor, src_lens: Tensor) -> tuple[Tensor, Tenso
     return torch.stack(all_ids, dim=1), torch.stack(all_weights, dim=1)
 
 
+BATCH_TOKENS = 20_000  # at most, padding included, so that long sentences do not exhaust memory
+
+
 def decode(model: Seq2Seq, sources: Sequence[list[int]], batch_size: int = 500) -> list[Decoded]:
     """Greedy decoding of any number of sources, lists of ids; the answers come in their order.
 
@@ -56,8 +59,10 @@ def decode(model: Seq2Seq, sources: Sequence[list[int]], batch_size: int = 500) 
         raise ValueError("cannot decode a source without a token")
     order = sorted(range(len(sources)), key=lambda i: len(sources[i]))
     answers: dict[int, Decoded] = {}
-    for start in range(0, len(order), batch_size):
-        chosen = order[start : start + batch_size]
+    while order:
+        longest = len(sources[order[-1]])
+        size = min(batch_size, max(1, BATCH_TOKENS // longest))
+        chosen, order = order[-size:], order[:-size]
         lens = [len(sources[i]) for i in chosen]
         all_ids, all_weights = greedy(model, pad(sources[i] for i in chosen), torch.tensor(lens))
         for i, n, row, weights in zip(chosen, lens, all_ids.tolist(), all_weights, strict=True):
@@ -71,9 +76,9 @@ def spell(tokens: Sentence, src: list[int], answer: Decoded, vocab: Vocab) -> li
     """The words of an answer in the spelling of its source `tokens`, whose ids are `src`.
 
     Each predicted word takes the spelling of the source token of the same id on which the strongest
-    weight lies, <unk> therefore that of an unknown word (Luong et al. 2015, "Addressing the rare
-    word problem"). A word that the source does not have is written as in the vocabulary, a special
-    symbol as the source token with the strongest weight of all.
+    weight lies, <unk> therefore that of an unknown word (Jean et al. 2015, arXiv:1412.2007, after
+    Luong et al. 2015, arXiv:1410.8206). A word that the source does not have is written as in the
+    vocabulary, a special symbol as the source token with the strongest weight of all.
     """
     words = []
     for id_, weights in zip(answer.ids, answer.weights.tolist(), strict=False):

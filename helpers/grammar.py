@@ -102,20 +102,22 @@ def random_sentence(rng: random.Random) -> tuple[str, ...]:
 
 
 def sentences(per_length: int, max_words: int = 12, seed: int = 0) -> list[tuple[str, ...]]:
-    """Distinct sentences of 1 to `max_words` words, `per_length` of each length, in random order.
+    """Distinct sentences of 1 to `max_words` words, up to `per_length` of each length, in random
+    order.
 
-    The two shortest lengths have less to give: a sentence of one word is any word of the lexicon,
-    and not many can be said in two. Raises ValueError if `per_length` < 1 or `max_words` < 3.
+    The shortest lengths have less to give: a sentence of one word is any word of the lexicon, and
+    not many can be said in two. Raises ValueError if `per_length` is less than 1 or `max_words`
+    not between 3 and 25, beyond which the grammar hardly ever goes.
     """
-    if per_length < 1 or max_words < 3:
-        raise ValueError(
-            f"need per_length >= 1 and max_words >= 3, not {per_length} and {max_words}"
-        )
+    if per_length < 1:
+        raise ValueError(f"per_length must be at least 1, not {per_length}")
+    if not 3 <= max_words <= 25:
+        raise ValueError(f"the grammar makes sentences of 3 to 25 words, not of {max_words}")
     rng = random.Random(seed)
     # Dictionaries serve as sets that remember the order of insertion.
     by_length = {length: {} for length in range(1, max_words + 1)}
     by_length[1] = {(word,): None for word in rng.sample(WORDS, min(per_length, len(WORDS)))}
-    while len(by_length[max_words]) < per_length:  # the longest are the rarest: the last to fill up
+    while len(by_length[max_words]) < per_length:  # the longest come last, being the rarest
         sentence = random_sentence(rng)
         found = by_length.get(len(sentence), {})
         if len(found) < per_length:

@@ -5,7 +5,7 @@ words or of ids.
 """
 
 from collections.abc import Sequence
-from math import sqrt
+from math import log, sqrt
 
 import pandas as pd
 import torch
@@ -67,8 +67,9 @@ def by_length(right: Sequence[bool], lengths: Sequence[int]) -> pd.DataFrame:
 def alignment_accuracy(all_weights: Sequence[Tensor], lengths: Sequence[int]) -> float:
     """The share of output words whose strongest weight lies on the right source word, in [0, 1].
 
-    `all_weights` holds the weights (steps, S) of each sentence. In a reversal of n words the right
-    source of output word t is n - 1 - t, counted from 0; the step that writes <eos> does not count.
+    `all_weights` holds for each sentence the weights (words written, S), `lengths` the number n of
+    its source words. The right source of output word t is n - 1 - t, counted from 0. Rows beyond
+    the n-th, such as that of <eos>, do not count.
     """
     right = total = 0
     for weights, n in zip(all_weights, lengths, strict=True):
@@ -83,4 +84,4 @@ def entropy(weights: Tensor) -> Tensor:
     """The entropy of distributions over the last dimension, in bits: 0 for a single peak, log2(n)
     for n equal weights. A weight of 0 contributes nothing.
     """
-    return torch.special.entr(weights).sum(dim=-1) / torch.log(torch.tensor(2.0))
+    return torch.special.entr(weights).sum(dim=-1) / log(2)

@@ -2,7 +2,7 @@
 
 Shapes: B batch, S source length, T target length, E embedding, H hidden, A attention, V vocabulary.
 The encoder is bidirectional, so that its outputs have 2H features. In a mask, True is a real token.
-Equation numbers in brackets are those of the paper's appendix A (arXiv:1409.0473).
+In brackets: the section of the appendix of the paper (arXiv:1409.0473).
 """
 
 import torch
@@ -27,9 +27,8 @@ class Encoder(nn.Module):
 
     def forward(self, src: Tensor, src_lens: Tensor) -> tuple[Tensor, Tensor]:
         """Reads `src` (B, S) of `src_lens` (B,) real tokens; returns the hidden state at every
-        token (B, S, 2H), zero on padding, and the decoder's first state (B, H).
-
-        Raises RuntimeError for a source without a token.
+        token (B, S, 2H) and the decoder's first state (B, H). If packed, the outputs are zero on
+        padding, and a source without a token raises RuntimeError.
         """
         emb = self.embedding(src)  # (B, S, E)
         if self.pack:
@@ -115,14 +114,14 @@ class Seq2Seq(nn.Module):
 
     def __init__(self, encoder: Encoder, decoder: Decoder, mask: bool = True):
         super().__init__()
-        self.encoder, self.decoder, self.mask = encoder, decoder, mask
+        self.encoder, self.decoder, self.use_mask = encoder, decoder, mask
 
     def encode(self, src: Tensor, src_lens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Returns encoder outputs (B, S, 2H), first decoder state (B, H) and mask (B, S)."""
         enc_outputs, state = self.encoder(src, src_lens)
         positions = torch.arange(src.size(1), device=src.device)
         mask = positions < src_lens.unsqueeze(1)
-        return enc_outputs, state, mask if self.mask else torch.ones_like(mask)
+        return enc_outputs, state, mask if self.use_mask else torch.ones_like(mask)
 
     def forward(self, src: Tensor, src_lens: Tensor, trg_in: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the logits (B, T, V) and attention weights (B, T, S) under teacher forcing."""

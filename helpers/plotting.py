@@ -54,9 +54,11 @@ def plot_attention_growth(
     snapshots: dict[int, Tensor], src: list[str], output: list[str], title: str
 ) -> None:
     """The attention on one sentence after several epochs, the keys of `snapshots`, in a row."""
-    fig, axes = plt.subplots(1, len(snapshots), figsize=(13, 4), sharey=True, layout="constrained")
-    for ax, (epoch, weights) in zip(axes, snapshots.items(), strict=True):
-        draw_attention(ax, weights, src, output, bar=ax is axes[-1])
+    fig, axes = plt.subplots(
+        1, len(snapshots), figsize=(13, 4), sharey=True, squeeze=False, layout="constrained"
+    )
+    for ax, (epoch, weights) in zip(axes[0], snapshots.items(), strict=True):
+        draw_attention(ax, weights, src, output, bar=ax is axes[0, -1])
         ax.set_title(f"after epoch {epoch}")
         ax.label_outer()
     fig.suptitle(title)

@@ -51,9 +51,9 @@ def snap_to_grid(model: Seq2Seq) -> None:
     """Rounds every weight to a multiple of 2^-20, about one millionth.
 
     Processors differ in the last of the 16 digits of float64, and training amplifies a difference
-    until, some hundred steps later, two machines hold two different models. Rounding after each
-    step removes it while it is still far smaller than the grid, so that the weights stay equal to
-    the last bit.
+    until two machines hold two different models. Rounding after each step removes it while it is
+    still far smaller than the grid, so that in practice the weights stay equal to the last bit.
+    The learning rate must stay well above the grid.
     """
     for weight in model.parameters():
         weight.mul_(GRID).round_().div_(GRID)
@@ -127,10 +127,13 @@ def train(
             "valid loss": mean_loss(model, task.pairs.valid),
             "valid exact match": greedy_exact_match(model, task.pairs.valid),
         }
+        if not isfinite(record["valid loss"]):
+            raise FloatingPointError(f"validation loss {record['valid loss']} in epoch {epoch}")
         best = all(record["valid loss"] < earlier["valid loss"] for earlier in history)
         history.append(record)
         if waiting and best:
-            checkpoint.save(waiting, Checkpoint(model, task.vocab, config, history, task.corpus))
+            best_so_far = (model, task.vocab, config, history, task.corpus, task.digest())
+            checkpoint.save(waiting, Checkpoint(*best_so_far))
         report(
             f"epoch {epoch:2}/{config.epochs}"
             f"   train loss {record['train loss']:.6f}   valid loss {record['valid loss']:.6f}"

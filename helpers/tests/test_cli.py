@@ -83,10 +83,10 @@ def test_reverse_arguments_and_lines(trained):
     path, _, _ = trained
     assert run("reverse", "--checkpoint", path, "the cat", "", "it")[0].count("\n") == 3
     assert run("reverse", "--checkpoint", path, "the", "cat", "sat")[0].count("\n") == 1
-    stdin = "the cat\r\n\n日本 語\n".encode()
+    stdin = b"\xef\xbb\xbf" + "the cat\r\n\n日本 語\n".encode()
     out, err = run("reverse", "--checkpoint", path, stdin=stdin)
     assert out.count("\n") == 3 and out.splitlines()[1] == "" and err == ""
-    assert "<" not in out
+    assert "<" not in out and "\ufeff" not in out
 
 
 def test_a_long_sentence_is_answered_with_one_warning(trained):
@@ -117,11 +117,13 @@ def test_train_on_a_corpus_and_notice_when_it_has_changed(tmp_path):
         ([], "required"),
         (["train", "--wings", "2"], "unrecognized"),
         (["train", "--epochs", "many"], "invalid int"),
+        (["train", "--hid", "8"], "unrecognized"),
+        (["train", "--max-words", "60", "--per-length", "2"], "3 to 25 words"),
         (["train", "--lr", "nan"], "lr must lie between"),
         (["train", "--hidden-size", "0"], "hidden_size must lie between"),
         (["train", "--corpus", "{tmp}/none.txt"], "No such file"),
         (["train", "--corpus", "{tmp}/binary"], "not UTF-8"),
-        (["train", "--corpus", "{tmp}/empty"], "at least 10"),
+        (["train", "--corpus", "{tmp}/empty"], "too few"),
         (["evaluate", "--checkpoint", "{tmp}/none.pt"], "make one"),
         (["evaluate", "--checkpoint", "{tmp}/binary"], "damaged"),
         (["reverse", "--checkpoint", "{tmp}"], "no checkpoint"),

@@ -1,5 +1,7 @@
 """Tokens, vocabulary, splits, masking, batches, and reading a corpus."""
 
+from itertools import permutations
+
 import pytest
 import torch
 
@@ -94,9 +96,19 @@ def test_split_shares_no_sentence_and_no_bag_of_words():
     assert len(set(everything)) == len(everything)
 
 
-def test_split_refuses_too_few():
-    with pytest.raises(ValueError, match="at least 10"):
-        split([("a",)] * 3, seed=0)
+@pytest.mark.parametrize(
+    "sentences",
+    [[("a",)] * 3, [(x, y) for x in "abc" for y in "def"], list(permutations("abcde"))],
+)
+def test_split_refuses_what_leaves_a_part_empty(sentences):
+    with pytest.raises(ValueError, match="too few, or too much alike"):
+        split(sentences, seed=0)
+
+
+def test_the_grammar_refuses_lengths_that_it_does_not_have():
+    for max_words in (2, 26, 100):
+        with pytest.raises(ValueError, match="3 to 25 words"):
+            grammar.sentences(10, max_words)
 
 
 def test_add_shuffled_counts_spellings_of_one_sentence_once():
@@ -165,11 +177,14 @@ def test_task_from_a_corpus(tmp_path):
     assert max(map(len, sentences)) == 5
     assert tokenize("Line 3 of my text.") in sentences
     assert 30 < len(sentences) <= 60
-    assert task.corpus == str(path)
+    assert task.corpus == str(path) and task.left_out == 1
+    assert task.digest() == reversal_task(SMALL, path).digest()
+    path.write_text("\n".join(lines[::-1]))
+    assert task.digest() != reversal_task(SMALL, path).digest()
 
 
 @pytest.mark.parametrize(
-    "content, message", [(b"\xff\xfe\x00", "not UTF-8"), (b"", "at least 10"), (b"one", "10")]
+    "content, message", [(b"\xff\xfe\x00", "not UTF-8"), (b"", "too few"), (b"one", "too few")]
 )
 def test_a_corpus_that_cannot_be_used(tmp_path, content, message):
     path = tmp_path / "corpus.txt"

@@ -46,6 +46,24 @@ def test_greedy_equals_the_slow_loop(model):
         assert answer.weights.shape == (len(answer.ids) + stopped, len(src))
 
 
+def test_the_weights_are_those_of_teacher_forcing_with_the_same_words(model):
+    (answer,) = decode(model, [[THE, CAT, SAT]])
+    trg_in = torch.tensor([[BOS, *answer.ids]])
+    _, weights = model(torch.tensor([[THE, CAT, SAT]]), torch.tensor([3]), trg_in)
+    torch.testing.assert_close(answer.weights, weights[0, : len(answer.weights)].detach())
+
+
+def test_long_sources_are_decoded_in_smaller_batches(model, monkeypatch):
+    sources = [[CAT] * n for n in (1, 30, 2, 7, 30, 12)]
+    expected = [answer.ids for answer in decode(model, sources)]
+    monkeypatch.setattr("helpers.decoding.BATCH_TOKENS", 24)
+    assert [answer.ids for answer in decode(model, sources)] == expected
+
+
+def test_a_sentence_is_cut_off_after_twice_its_length_and_two_steps():
+    assert max_steps(3) == 8
+
+
 def test_nothing_follows_the_end(model):
     src = torch.tensor([[CAT, PAD, PAD], [THE, CAT, SAT]])
     ids, weights = greedy(model, src, torch.tensor([1, 3]))

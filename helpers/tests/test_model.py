@@ -1,5 +1,7 @@
 """The model: independence of padding and batch, causality, shapes, agreement with torch."""
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -99,19 +101,19 @@ def test_every_source_word_reaches_every_output_step(model, pairs):
 
 
 def test_attention_by_hand():
-    """Sizes of 1 and weights of 1: the energies are tanh(query + key), here 0 and tanh(1)."""
+    """Sizes of 1 and weights of 1: the energies are tanh(query + key), here tanh(1), tanh(2)."""
     set_up(seed=0)
     attention = AdditiveAttention(1, 1, 1)
     for weight in attention.parameters():
         weight.data.fill_(1)
     values = torch.tensor([[[-1.0], [0.0], [9.0]]])
     mask = torch.tensor([[True, True, False]])
-    query = torch.tensor([[1.0]])
+    query = torch.tensor([[2.0]])
     context, weights = attention(query, attention.project_keys(values), values, mask)
-    e = torch.tensor(1.0).tanh().exp().item()
-    expected = torch.tensor([[1 / (1 + e), e / (1 + e), 0.0]])
+    first, second = (math.exp(math.tanh(x)) for x in (1, 2))
+    expected = torch.tensor([[first, second, 0.0]]) / (first + second)
     torch.testing.assert_close(weights, expected)
-    torch.testing.assert_close(context, torch.tensor([[-1 / (1 + e)]]))
+    torch.testing.assert_close(context, torch.tensor([[-first / (first + second)]]))
 
 
 def test_decoder_step_by_hand(model, pairs):

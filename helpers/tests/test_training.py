@@ -171,6 +171,15 @@ def test_a_loss_that_is_no_number_stops_the_run(task):
         train(model, task, TINY, report=silent)
 
 
+def test_a_model_that_breaks_in_the_last_step_is_not_saved(task, tmp_path, monkeypatch):
+    path = tmp_path / "best.pt"
+    path.write_bytes(b"precious")
+    monkeypatch.setattr("helpers.training.mean_loss", lambda *args: math.nan)
+    with pytest.raises(FloatingPointError, match="epoch 1"):
+        train(fresh_model(task), task, TINY, path, report=silent)
+    assert path.read_bytes() == b"precious"
+
+
 def test_clipping_is_part_of_the_loop(task, monkeypatch):
     norms = []
 
@@ -185,7 +194,7 @@ def test_clipping_is_part_of_the_loop(task, monkeypatch):
 def test_a_loaded_model_gives_the_same_answers(task, tmp_path):
     path = tmp_path / "best.pt"
     model = fresh_model(task)
-    checkpoint.save(path, checkpoint.Checkpoint(model, task.vocab, TINY, [], None))
+    checkpoint.save(path, checkpoint.Checkpoint(model, task.vocab, TINY, [], None, ""))
     loaded = checkpoint.load(path)
     assert loaded.history == [] and loaded.corpus is None
     assert mean_loss(loaded.model, task.pairs.valid) == mean_loss(model, task.pairs.valid)
@@ -201,9 +210,18 @@ def test_foreign_files_are_refused(tmp_path, content):
 
 def test_truncated_and_foreign_checkpoints_are_refused(task, tmp_path):
     path = tmp_path / "best.pt"
-    checkpoint.save(path, checkpoint.Checkpoint(fresh_model(task), task.vocab, TINY, [], None))
+    checkpoint.save(path, checkpoint.Checkpoint(fresh_model(task), task.vocab, TINY, [], None, ""))
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match="damaged"):
+        checkpoint.load(path)
+    path.write_bytes(whole)
+    content = torch.load(path, weights_only=True)
+    torch.save(content | {"format": "another"}, path)
+    with pytest.raises(ValueError, match="damaged"):
+        checkpoint.load(path)
+    del content["history"]
+    torch.save(content, path)
     with pytest.raises(ValueError, match="damaged"):
         checkpoint.load(path)
     torch.save({"weights": torch.zeros(2)}, path)
