@@ -153,7 +153,10 @@ def build_parser() -> Parser:
     )
     reverse = add_command("reverse", reverse_command)
     reverse.add_argument(
-        "sentence", nargs="*", metavar="SENTENCE", help="single words make one sentence together"
+        "sentence",
+        nargs="*",
+        metavar="SENTENCE",
+        help="each is one sentence, quoted; single words together make one",
     )
     for sub in (evaluate, reverse):
         sub.add_argument(

@@ -2,7 +2,7 @@
 
 Shapes: B batch, S source length, T target length, E embedding, H hidden, A attention, V vocabulary.
 The encoder is bidirectional, so that its outputs have 2H features. In a mask, True is a real token.
-In brackets: the section of the appendix of the paper (arXiv:1409.0473).
+The appendix named in brackets is that of the paper (arXiv:1409.0473).
 """
 
 import torch
@@ -13,7 +13,7 @@ from helpers.config import Config
 
 
 class Encoder(nn.Module):
-    """A bidirectional GRU: one hidden state for each source token (A.2.1).
+    """A bidirectional GRU: one hidden state for each source token (appendix A.2.1).
 
     `pack=False` lets the GRU read the padding as if it were words: the fault of the padding lab.
     """
@@ -43,7 +43,7 @@ class Encoder(nn.Module):
 
 
 class AdditiveAttention(nn.Module):
-    """Scores a query against every key with a small network: v . tanh(W q + U k) (A.1.2)."""
+    """Scores a query against every key by a small network: v . tanh(W q + U k) (appendix A.1.2)."""
 
     def __init__(self, query_size: int, key_size: int, attn_size: int):
         super().__init__()
@@ -68,7 +68,7 @@ class AdditiveAttention(nn.Module):
 
 
 class Decoder(nn.Module):
-    """A GRU that looks at the source before every word that it writes (A.2.2).
+    """A GRU that looks at the source before every word that it writes (appendix A.2.2).
 
     Any attention serves that has `project_keys` and the signature of `AdditiveAttention.forward`.
     """

@@ -60,7 +60,7 @@ class Adam(torch.optim.Optimizer):
 def clip_grad_norm(params: Iterable[Tensor], max_norm: float) -> Tensor:
     """Scales all gradients by one factor so that their joint norm is at most `max_norm`.
 
-    Returns the norm before. The direction of the step stays what it was (Pascanu, Mikolov and
+    Returns the norm before. The direction of the gradient stays what it was (Pascanu, Mikolov and
     Bengio 2013, algorithm 1). As in torch, 1e-6 keeps the factor finite when the norm is 0.
     """
     grads = [param.grad for param in params if param.grad is not None]
