@@ -60,7 +60,8 @@ def evaluate_command(args: argparse.Namespace) -> None:
     else:
         task = reversal_task(config, corpus)
         if task.digest() != digest:
-            raise ValueError(f"{corpus} has changed since the training: give the test as --input")
+            source = corpus or "the grammar"
+            raise ValueError(f"{source} has changed since the training: give the test as --input")
         lines = [" ".join(sentence) for sentence in task.sentences.test]
     if not lines:
         raise ValueError(f"{args.input} holds no sentence")
