@@ -8,21 +8,23 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import fields
+from dataclasses import Field, fields, replace
+from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
 
 from helpers import checkpoint
 from helpers.config import Config
-from helpers.data import read_lines, reversal_task, reverse_words, tokenize
+from helpers.data import load_task, read_lines, reverse_words, tokenize
 from helpers.decoding import reverse_lines
+from helpers.device import choose_device, processes, rank, set_up
 from helpers.metrics import exact_match, matches, token_accuracy, wilson_interval
 from helpers.model import build_model
-from helpers.training import set_up, train
+from helpers.training import train
 
-CHECKPOINT_DIR = Path("checkpoints/words")
-CHECKPOINT = CHECKPOINT_DIR / "best.pt"
+CHECKPOINT = Path("checkpoints/words/best.pt")
+NAMES = [spec.name for spec in fields(Config)]
 
 
 class Parser(argparse.ArgumentParser):
@@ -38,29 +40,52 @@ def log(message: str) -> None:
 
 def train_command(args: argparse.Namespace) -> None:
     """Train a model; its best epoch becomes the checkpoint best.pt."""
-    config = Config(**{spec.name: getattr(args, spec.name) for spec in fields(Config)})
-    args.checkpoint_dir.mkdir(parents=True, exist_ok=True)
-    set_up(config.seed)
-    task = reversal_task(config, args.corpus)
-    if task.left_out:
-        log(f"left out {task.left_out} lines of more than {config.max_words} words")
-    sizes = ", ".join(f"{len(part)} {name}" for name, part in task.pairs._asdict().items())
-    log(f"sentences: {sizes}; words in the vocabulary: {len(task.vocab)}")
+    settings = {name: getattr(args, name) for name in NAMES if hasattr(args, name)}
+    folder = args.checkpoint_dir or Path("checkpoints", settings.get("task", Config.task))
+    saved = checkpoint.latest(folder) if args.resume else None
+    base = saved.config if saved else Config()
+    device = choose_device(settings.get("device", base.device if saved else "auto"))
+    amp = settings.get("amp", base.amp if saved else device == "cuda")
+    if amp and device == "cpu":
+        raise ValueError("mixed precision needs a GPU: leave out --amp")
+    config = replace(base, **settings | {"device": device, "amp": amp})
+    if saved:
+        saved.config.check_same(config)
+    with processes(device):
+        if rank() == 0 and not args.resume and checkpoint.is_unfinished(folder):
+            raise ValueError(
+                f"{folder} holds a run that was broken off: go on with --resume, or remove "
+                f"{folder / checkpoint.UNFINISHED} to begin anew"
+            )
+        if rank() == 0 and args.resume and not saved:
+            log(f"nothing to resume in {folder}: a new run begins")
+        run_training(args, config, folder, saved.corpus if saved else None)
+
+
+def run_training(args: argparse.Namespace, config: Config, folder: Path, corpus: str | None):
+    set_up(config.seed, config.device)
+    task = load_task(config, args.corpus or corpus)
+    if rank() == 0:
+        if task.left_out:
+            log(f"left out {task.left_out} lines of more than {config.max_length} words")
+        sizes = ", ".join(f"{len(part)} {name}" for name, part in task.pairs._asdict().items())
+        log(f"pairs: {sizes}; vocabulary: {len(task.vocab)} symbols")
     model = build_model(config, len(task.vocab))
-    path = args.checkpoint_dir / "best.pt"
-    train(model, task, config, path, progress=sys.stderr)
-    print(f"checkpoint: {path}")
+    log_dir = args.log_dir or Path("runs", config.task)
+    train(model, task, config, folder, args.resume, log_dir, progress=sys.stderr)
+    if rank() == 0:
+        print(f"checkpoint: {folder / 'best.pt'}")
 
 
 def evaluate_command(args: argparse.Namespace) -> None:
     """Measure a model on its held-out test set, or on the lines of a file."""
-    model, vocab, config, _, corpus, digest = load_model(args.checkpoint)
+    model, vocab, config, _, corpus, digest, _ = load_model(args.checkpoint)
     if args.input:
         lines = [line for line in read_lines(args.input) if line.strip()]
     else:
-        task = reversal_task(config, corpus)
+        task = load_task(config, corpus)
         if task.digest() != digest:
-            source = corpus or "the grammar"
+            source = corpus or "the generated data"
             raise ValueError(f"{source} has changed since the training: give the test as --input")
         lines = [" ".join(sentence) for sentence in task.sentences.test]
     if not lines:
@@ -111,10 +136,10 @@ def warn_of_long(lines: Iterable[str], config: Config) -> Iterator[str]:
     warned = False
     for line in lines:
         length = len(tokenize(line))
-        if length > config.max_words and not warned:
+        if length > config.max_length and not warned:
             log(
                 f"warning: a sentence of {length} words; the model was trained on up to "
-                f"{config.max_words}, its answers to longer ones are likely to be wrong"
+                f"{config.max_length}, its answers to longer ones are likely to be wrong"
             )
             warned = True
         yield line
@@ -137,15 +162,19 @@ def build_parser() -> Parser:
 
     sub = add_command("train", train_command)
     for spec in fields(Config):
-        flag, help = "--" + spec.name.replace("_", "-"), spec.metadata["help"]
-        sub.add_argument(flag, type=spec.type, default=spec.default, metavar="X", help=help)
+        add_setting(sub, spec)
     sub.add_argument(
         "--corpus",
         metavar="FILE",
         help="train on this text, one sentence a line, instead of on the grammar",
     )
+    add_folder = partial(sub.add_argument, type=Path, metavar="DIR")
+    add_folder("--checkpoint-dir", help="for the checkpoints (default: checkpoints/TASK)")
+    add_folder("--log-dir", help="for TensorBoard (default: runs/TASK)")
     sub.add_argument(
-        "--checkpoint-dir", type=Path, default=CHECKPOINT_DIR, metavar="DIR", help="for best.pt"
+        "--resume",
+        action="store_true",
+        help="go on with the run in the checkpoint folder that was broken off, with its settings",
     )
 
     evaluate = add_command("evaluate", evaluate_command)
@@ -166,6 +195,20 @@ def build_parser() -> Parser:
     return parser
 
 
+def add_setting(parser: Parser, spec: Field) -> None:
+    """A flag for a field of `Config`; only a flag that the user gives appears among the results."""
+    flag, default, help = "--" + spec.name.replace("_", "-"), spec.default, spec.metadata["help"]
+    kind = {"type": spec.type, "metavar": "X"}
+    if spec.name == "device":
+        kind, default = {"choices": ("auto", *spec.metadata["options"])}, "auto"
+    elif spec.name == "amp":
+        kind, default = {"action": argparse.BooleanOptionalAction}, "on a GPU"
+    elif "options" in spec.metadata:
+        kind = {"choices": spec.metadata["options"]}
+    help = f"{help} (default: {default})"
+    parser.add_argument(flag, default=argparse.SUPPRESS, help=help, **kind)
+
+
 def main(argv: list[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     sys.stdout.reconfigure(encoding="utf-8")
@@ -180,7 +223,7 @@ def main(argv: list[str] | None = None) -> int:
         log(f"python -m helpers: {' '.join(str(reason).split())}")
         return 2
     except KeyboardInterrupt:
-        log("stopped")
+        log("stopped; `train` can go on with --resume")
         return 130
     return 0
 

@@ -1,6 +1,13 @@
-"""A trained model in one file, with all that is needed to use it: config, vocabulary, weights."""
+"""Checkpoints: a trained model in one file, with all that is needed to use it or to train on.
 
+While a run lasts, its files lie in the folder `unfinished` inside the folder of the run: `last.pt`
+and `epoch-NNN.pt` of the last epochs, and `best.pt`. Once it is over, they move up and replace
+those of an earlier run, which until then stay as they are.
+"""
+
+import io
 import os
+import shutil
 import warnings
 from dataclasses import asdict
 from pathlib import Path
@@ -9,45 +16,62 @@ from typing import NamedTuple
 import torch
 
 from helpers.config import Config
-from helpers.data import SPECIALS, Vocab
+from helpers.data import Vocab
 from helpers.model import Seq2Seq, build_model
 
-FORMAT = "word reversal 1"
+FORMAT = "reversal 2"
+UNFINISHED = "unfinished"
+KEPT = 3  # epoch-NNN.pt files; older ones are removed
 
 
 class Checkpoint(NamedTuple):
-    """What `load` returns."""
+    """What a file holds."""
 
     model: Seq2Seq
     vocab: Vocab
     config: Config
     history: list[dict]  # what was reported of each epoch, up to the one saved here
-    corpus: str | None  # the text file trained on; None is our own grammar
+    corpus: str | None  # the text file trained on; None is data that we generate
     digest: str  # of the data, `Task.digest()`
+    learner: dict  # moments, schedule, scaler and random numbers: what training on needs
 
 
-def save(path: Path, checkpoint: Checkpoint) -> None:
-    """Writes a checkpoint. The file appears whole or not at all; an older one is replaced.
+def save(checkpoint: Checkpoint, *paths: Path) -> None:
+    """Writes a checkpoint to each of `paths`, where it appears whole or not at all.
 
-    Raises OSError if it cannot be written.
+    Raises OSError if it cannot be written; an older file is then still there.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     content = {
         "format": FORMAT,
         "config": asdict(checkpoint.config),
-        "words": checkpoint.vocab.words[len(SPECIALS) :],
+        "words": checkpoint.vocab.words,
         "history": checkpoint.history,
         "corpus": checkpoint.corpus,
         "digest": checkpoint.digest,
         "weights": checkpoint.model.state_dict(),
+        "learner": checkpoint.learner,
     }
-    unfinished = path.with_name(path.name + ".tmp")
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    for path in paths:
+        write(path, buffer.getvalue())
+
+
+def write(path: Path, data: bytes) -> None:
+    """Replaces a file in one step: written beside it, forced to the disk, then renamed."""
+    beside = path.with_name(path.name + ".tmp")
     try:
-        torch.save(content, unfinished)
-    except RuntimeError:  # torch's word for a full disk
-        unfinished.unlink(missing_ok=True)
-        raise OSError(f"cannot write {path}: is the disk full?") from None
-    os.replace(unfinished, path)
+        with open(beside, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from None
+    folder = os.open(path.parent, os.O_RDONLY)
+    os.fsync(folder)  # so that the new name, too, outlives a power cut
+    os.close(folder)
 
 
 def load(path: Path) -> Checkpoint:
@@ -68,10 +92,61 @@ def load(path: Path) -> Checkpoint:
         weights, history = content["weights"], content["history"]
         model = build_model(config, len(vocab)).to(weights["decoder.output.weight"].dtype)
         model.load_state_dict(weights)
-        return Checkpoint(
-            model.eval(), vocab, config, history, content["corpus"], content["digest"]
-        )
+        corpus, digest, learner = content["corpus"], content["digest"], content["learner"]
+        return Checkpoint(model.eval(), vocab, config, history, corpus, digest, learner)
     except OSError:
         raise
     except Exception:  # there are as many ways for a broken file to fail as there are files
         raise ValueError(f"{path} is damaged, or not a checkpoint that `train` wrote") from None
+
+
+def is_unfinished(folder: Path) -> bool:
+    """Whether there is a run in `folder` that was broken off."""
+    return (folder / UNFINISHED / "last.pt").exists()
+
+
+def start(folder: Path) -> None:
+    """Makes room for a new run. What a run that was broken off has left is removed."""
+    shutil.rmtree(folder / UNFINISHED, ignore_errors=True)
+    (folder / UNFINISHED).mkdir(parents=True)
+
+
+def keep(folder: Path, checkpoint: Checkpoint, best: bool) -> None:
+    """Adds an epoch to the run in `folder`; epoch 0 is the state before the first step.
+
+    `last.pt`, from which a run goes on, is written last: an epoch whose files were not all written
+    is trained once more.
+    """
+    unfinished, epoch = folder / UNFINISHED, len(checkpoint.history)
+    names = [*epoch_names(epoch)[-1:], *(["best.pt"] if best else []), "last.pt"]
+    save(checkpoint, *(unfinished / name for name in names))
+    remove_epochs(unfinished, epoch)
+
+
+def finish(folder: Path, epoch: int) -> None:
+    """Moves the files of a run that ended with `epoch` up to `folder`, `last.pt` as the last: if
+    this is broken off, the run can still be resumed, and the rest is done then.
+    """
+    remove_epochs(folder, epoch)
+    for name in ("best.pt", *epoch_names(epoch), "last.pt"):
+        if (folder / UNFINISHED / name).exists():
+            os.replace(folder / UNFINISHED / name, folder / name)
+    shutil.rmtree(folder / UNFINISHED, ignore_errors=True)
+
+
+def epoch_names(epoch: int) -> list[str]:
+    """The files of the last `KEPT` epochs after `epoch`."""
+    return [f"epoch-{i:03}.pt" for i in range(max(1, epoch - KEPT + 1), epoch + 1)]
+
+
+def remove_epochs(folder: Path, epoch: int) -> None:
+    """Removes the files of all epochs but the last `KEPT` ones after `epoch`."""
+    for path in folder.glob("epoch-*.pt"):
+        if path.name not in epoch_names(epoch):
+            path.unlink(missing_ok=True)
+
+
+def latest(folder: Path) -> Checkpoint | None:
+    """Where the run in `folder` stands, whether it is over or was broken off; None without one."""
+    path = folder / UNFINISHED / "last.pt" if is_unfinished(folder) else folder / "last.pt"
+    return load(path) if path.exists() else None

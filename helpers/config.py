@@ -3,30 +3,67 @@
 from dataclasses import dataclass, field, fields
 
 
-def setting(default: float, low: float, high: float, help: str):
+def number(default: float, low: float, high: float, help: str):
     """A field of `Config`: its default, the range it may lie in, and what `--help` says of it."""
     return field(default=default, metadata={"low": low, "high": high, "help": help})
 
 
+def choice(default, options: tuple, help: str):
+    """A field of `Config` that has one of a few values, the `options`."""
+    return field(default=default, metadata={"options": options, "help": help})
+
+
 @dataclass(frozen=True)
 class Config:
-    """The hyperparameters of one run. Raises ValueError for a value outside its range."""
+    """All that decides the result of a run. Raises ValueError for a value that is not possible."""
 
-    seed: int = setting(1, 0, 2**32 - 1, "seed of data, initial weights and batch order")
-    max_words: int = setting(12, 3, 200, "words in the longest sentence of the data")
-    per_length: int = setting(2400, 1, 100_000, "generated sentences of each length")
-    unk_rate: float = setting(0.2, 0, 1, "share of training sentences with words masked as <unk>")
-    emb_size: int = setting(64, 1, 4096, "size of a word embedding")
-    hidden_size: int = setting(64, 1, 4096, "size of a GRU state, in each direction")
-    attn_size: int = setting(64, 1, 4096, "size of the hidden layer of the attention")
-    epochs: int = setting(5, 1, 10_000, "passes over the training data")
-    batch_size: int = setting(32, 1, 65_536, "sentences in a training step")
-    lr: float = setting(2e-3, 1e-5, 1, "learning rate of the first step; it decays to 1/50 of that")
-    beta2: float = setting(0.98, 0, 0.999999, "share of Adam's mean square kept in each step")
-    max_norm: float = setting(1.0, 1e-9, 1e9, "global norm that the gradient is clipped to")
+    # data
+    task: str = choice("words", ("words", "integers"), "what is to be reversed")
+    max_length: int = number(12, 3, 200, "words or integers in the longest source of the data")
+    per_length: int = number(2400, 1, 100_000, "generated sources of each length")
+    unk_rate: float = number(0.2, 0, 1, "words: share of training sentences masked with <unk>")
+    vocab_size: int = number(53, 4, 100_000, "integers: they run from 3 to one less than this")
+    # model
+    emb_size: int = number(64, 1, 4096, "size of an embedding")
+    hidden_size: int = number(64, 1, 4096, "size of a GRU state, in each direction")
+    attn_size: int = number(64, 1, 4096, "size of the hidden layer of the attention")
+    # training
+    seed: int = number(1, 0, 2**32 - 1, "seed of data, initial weights and batch order")
+    device: str = choice("cpu", ("cpu", "cuda"), "cpu computes in float64, cuda in float32")
+    amp: bool = choice(False, (False, True), "automatic mixed precision")
+    epochs: int = number(5, 1, 10_000, "passes over the training data, at most")
+    patience: int = number(0, 0, 10_000, "epochs without a better exact match to stop after; 0: no")
+    batch_size: int = number(32, 1, 65_536, "sources in a training step, over all processes")
+    accumulate: int = number(1, 1, 65_536, "parts of a batch whose gradients are added up")
+    lr: float = number(2e-3, 1e-5, 1, "learning rate at the start")
+    schedule: str = choice("cosine", ("cosine", "plateau"), "how the learning rate falls")
+    lr_floor: float = number(0.02, 0, 1, "the learning rate falls no lower than this share of lr")
+    plateau_factor: float = number(0.5, 0, 0.999, "plateau: factor of the learning rate")
+    plateau_patience: int = number(1, 0, 10_000, "plateau: bad epochs (validation loss) to wait")
+    beta1: float = number(0.9, 0, 0.999999, "Adam: share of the mean kept in each step")
+    beta2: float = number(0.98, 0, 0.999999, "Adam: share of the mean square kept in each step")
+    eps: float = number(1e-8, 0, 1, "Adam: added to the root of the mean square")
+    weight_decay: float = number(0.0, 0, 100, "Adam: decoupled weight decay (AdamW)")
+    max_norm: float = number(1.0, 1e-9, 1e9, "global norm that the gradient is clipped to")
+    teacher_forcing: float = number(1.0, 0, 1, "share of true previous words in the first epoch")
+    teacher_forcing_end: float = number(1.0, 0, 1, "the same in the last epoch; linear in between")
 
     def __post_init__(self):
         for spec in fields(self):
-            value, low, high = getattr(self, spec.name), spec.metadata["low"], spec.metadata["high"]
-            if not low <= value <= high:  # also refuses NaN
+            value, limits = getattr(self, spec.name), spec.metadata
+            if "options" in limits:
+                if value not in limits["options"]:
+                    options = " or ".join(str(option) for option in limits["options"])
+                    raise ValueError(f"{spec.name} must be {options}, not {value}")
+            elif not limits["low"] <= value <= limits["high"]:  # also refuses NaN
+                low, high = limits["low"], limits["high"]
                 raise ValueError(f"{spec.name} must lie between {low} and {high}, not {value}")
+
+    def check_same(self, other: "Config") -> None:
+        """Raises ValueError, naming the differences, unless `other` has the same settings."""
+        pairs = zip(vars(self).items(), vars(other).values(), strict=True)
+        differences = [
+            f"{name} {mine}, not {theirs}" for (name, mine), theirs in pairs if mine != theirs
+        ]
+        if differences:
+            raise ValueError(f"the run to resume has {', '.join(differences)}")

@@ -1,9 +1,9 @@
-"""From lines of text to batches of ids: tokens, vocabulary, splits, the reversal task, padding."""
+"""From text to batches of ids: tokens, vocabulary, splits, the two reversal tasks, padding."""
 
 import hashlib
 import random
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -11,8 +11,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
+from torch.utils.data import Dataset
 
-from helpers import grammar
+from helpers import grammar, integers
 from helpers.config import Config
 
 PAD, BOS, EOS, UNK = range(4)
@@ -46,23 +47,33 @@ def vocab_key(token: str) -> str:
 
 
 class Vocab:
-    """A two-way map between words and ids; ids 0 to 3 are the special symbols in `SPECIALS`."""
+    """A two-way map between words and ids: the id of a word is its place in `words`.
+
+    Ids 0 to 2 belong to `PAD`, `BOS` and `EOS`. If "<unk>" is among the words, its id is `UNK`, 3.
+    """
 
     def __init__(self, words: Iterable[str]):
-        self.words = [*SPECIALS, *words]
+        self.words = list(words)
         self.ids = {word: i for i, word in enumerate(self.words)}
 
     @classmethod
     def build(cls, sentences: Iterable[Sentence]) -> "Vocab":
         """The vocabulary of some sentences: the keys of their tokens, in alphabetical order."""
-        return cls(sorted({vocab_key(token) for sentence in sentences for token in sentence}))
+        words = {vocab_key(token) for sentence in sentences for token in sentence}
+        return cls([*SPECIALS, *sorted(words)])
 
     def __len__(self) -> int:
         return len(self.words)
 
-    def encode(self, tokens: Iterable[str]) -> list[int]:
-        """The ids of tokens; a token whose key is not in the vocabulary becomes `UNK`."""
-        return [self.ids.get(vocab_key(token), UNK) for token in tokens]
+    def encode(self, tokens: Sequence[str]) -> list[int]:
+        """The ids of tokens; a token whose key is not in the vocabulary becomes `UNK`.
+
+        Raises ValueError for such a token if the vocabulary has no "<unk>".
+        """
+        ids = [self.ids.get(vocab_key(token), self.ids.get("<unk>")) for token in tokens]
+        if None in ids:
+            raise ValueError(f"{tokens[ids.index(None)]!r} is not in the vocabulary")
+        return ids
 
     def decode(self, ids: Iterable[int]) -> list[str]:
         """The words of ids. Raises IndexError for an id outside the vocabulary."""
@@ -134,31 +145,49 @@ def split(sentences: Iterable[Sentence], seed: int) -> Splits:
     return parts
 
 
+class ReversalDataset(Dataset[Pair]):
+    """Pairs of a source and its reversal: a list of pairs that makes the targets when asked.
+
+    Serves `batches` below as well as torch's own `DataLoader(..., collate_fn=collate)`.
+    """
+
+    def __init__(self, sources: list[list[int]]):
+        self.sources = sources
+
+    def __len__(self) -> int:
+        return len(self.sources)
+
+    def __getitem__(self, i: int | slice) -> Pair | list[Pair]:
+        if isinstance(i, slice):
+            return [(src, src[::-1]) for src in self.sources[i]]
+        return self.sources[i], self.sources[i][::-1]
+
+
 def reversal_pairs(
     sentences: Iterable[Sentence], vocab: Vocab, unk_rate: float = 0.0, seed: int = 0
-) -> list[Pair]:
+) -> ReversalDataset:
     """Each sentence as ids, and the same ids reversed.
 
     In a share `unk_rate` of the sentences a random part of the words, on both sides, becomes `UNK`:
     that is how a model learns to reverse words that it does not know.
     """
     rng = random.Random(seed)
-    pairs = []
+    sources = []
     for sentence in sentences:
         src = vocab.encode(sentence)
         if rng.random() < unk_rate:
             share = rng.random()
             src = [UNK if rng.random() < share else i for i in src]
-        pairs.append((src, src[::-1]))
-    return pairs
+        sources.append(src)
+    return ReversalDataset(sources)
 
 
 class Task(NamedTuple):
     """What a model is trained and tested on: the text, its vocabulary, and the same text as ids."""
 
-    sentences: Splits  # of Sentence
-    vocab: Vocab  # of the training sentences
-    pairs: Splits  # of Pair
+    sentences: Splits  # of Sentence; the integers are written in digits
+    vocab: Vocab  # of the training sentences, or of all integers
+    pairs: Splits  # of ReversalDataset
     corpus: str | None = None  # the file that the text comes from; None is our own grammar
     left_out: int = 0  # lines of the corpus that are too long
 
@@ -171,16 +200,16 @@ def reversal_task(config: Config, corpus: str | Path | None = None) -> Task:
     """The graded assignment: half correct sentences, half the same words in random order.
 
     The sentences come from our grammar or, if `corpus` names a text file, from its lines of 1 to
-    `config.max_words` words. Raises OSError or ValueError if the file cannot be used.
+    `config.max_length` words. Raises OSError or ValueError if the file cannot be used.
     """
     left_out = 0
     if corpus is None:
-        found = grammar.sentences(config.per_length, config.max_words, config.seed)
+        found = grammar.sentences(config.per_length, config.max_length, config.seed)
     else:
         corpus = str(Path(corpus).resolve())
         lines = [tokenize(line) for line in read_lines(corpus)]
-        found = [tokens for tokens in lines if 1 <= len(tokens) <= config.max_words]
-        left_out = sum(len(tokens) > config.max_words for tokens in lines)
+        found = [tokens for tokens in lines if 1 <= len(tokens) <= config.max_length]
+        left_out = sum(len(tokens) > config.max_length for tokens in lines)
     try:
         sentences = split(add_shuffled(found, config.seed), config.seed)
     except ValueError as error:
@@ -194,6 +223,32 @@ def reversal_task(config: Config, corpus: str | Path | None = None) -> Task:
     return Task(sentences, vocab, pairs, corpus, left_out)
 
 
+def integer_task(config: Config) -> Task:
+    """The second task: random integers, all of them known. Nothing but order can be learned.
+
+    Raises ValueError if there are too few sequences to split.
+    """
+    found = integers.sequences(config.per_length, config.max_length, config.vocab_size, config.seed)
+    sentences = split(found, config.seed)
+    words = [str(integer) for integer in range(integers.FIRST, config.vocab_size)]
+    vocab = Vocab([*SPECIALS[: integers.FIRST], *words])
+    return Task(sentences, vocab, Splits(*(reversal_pairs(part, vocab) for part in sentences)))
+
+
+def load_task(config: Config, corpus: str | Path | None = None) -> Task:
+    """The data of `config.task`. Raises ValueError for a corpus with a task that reads none."""
+    if config.task == "integers":
+        if corpus is not None:
+            raise ValueError("only the words task reads a corpus")
+        return integer_task(config)
+    return reversal_task(config, corpus)
+
+
+def every(rows: Tensor, i: int, parts: int) -> Tensor:
+    """Every `parts`-th row from the i-th on; the first row if there is none."""
+    return rows[i::parts] if i < len(rows) else rows[:1]
+
+
 class Batch(NamedTuple):
     """B pairs side by side, padded with `PAD` to the longest. S and T are the padded lengths."""
 
@@ -201,6 +256,23 @@ class Batch(NamedTuple):
     src_lens: Tensor  # (B,) number of real tokens in each source
     trg_in: Tensor  # (B, T) <bos> and the target: what the decoder reads
     trg_out: Tensor  # (B, T) the target and <eos>: what the decoder should predict
+
+    def tokens(self) -> int:
+        """The number of real tokens in the target."""
+        return int((self.trg_out != PAD).sum())
+
+    def part(self, i: int, parts: int) -> "Batch":
+        """Every `parts`-th pair from the i-th on, padded as before. A part without a pair is given
+        one whose target is only padding, which adds nothing to loss and gradient.
+        """
+        part = Batch(*(every(rows, i, parts) for rows in self))
+        if i >= len(self.src):
+            part = part._replace(trg_out=torch.full_like(part.trg_out, PAD))
+        return part
+
+    def to(self, device: str | torch.device) -> "Batch":
+        """The same batch in the memory of `device`."""
+        return Batch(*(rows.to(device) for rows in self))
 
 
 def collate(pairs: list[Pair]) -> Batch:
@@ -222,14 +294,18 @@ BUCKET = 50  # batches whose sentences are sorted by length together
 
 
 def batches(
-    pairs: list[Pair], batch_size: int, seed: int, epoch: int, bucket: bool = True
+    pairs: Sequence[Pair] | ReversalDataset,
+    batch_size: int,
+    seed: int,
+    epoch: int,
+    bucket: bool = True,
 ) -> Iterator[Batch]:
     """The pairs in random order, in batches; a function of (seed, epoch) alone.
 
     With `bucket`, sentences of similar length share a batch, which leaves little to pad.
     """
     rng = random.Random(f"{seed}, {epoch}")
-    order = rng.sample(pairs, len(pairs))
+    order = [pairs[i] for i in rng.sample(range(len(pairs)), len(pairs))]
     if bucket:
         size = BUCKET * batch_size
         pools = [order[i : i + size] for i in range(0, len(order), size)]

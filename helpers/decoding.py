@@ -57,6 +57,7 @@ def decode(model: Seq2Seq, sources: Sequence[list[int]], batch_size: int = 500) 
     """
     if not all(sources):
         raise ValueError("cannot decode a source without a token")
+    device = next(model.parameters()).device
     order = sorted(range(len(sources)), key=lambda i: len(sources[i]))
     answers: dict[int, Decoded] = {}
     while order:
@@ -64,7 +65,8 @@ def decode(model: Seq2Seq, sources: Sequence[list[int]], batch_size: int = 500) 
         size = min(batch_size, max(1, BATCH_TOKENS // longest))
         chosen, order = order[-size:], order[:-size]
         lens = [len(sources[i]) for i in chosen]
-        all_ids, all_weights = greedy(model, pad(sources[i] for i in chosen), torch.tensor(lens))
+        src, src_lens = pad(sources[i] for i in chosen).to(device), torch.tensor(lens).to(device)
+        all_ids, all_weights = (rows.cpu() for rows in greedy(model, src, src_lens))
         for i, n, row, weights in zip(chosen, lens, all_ids.tolist(), all_weights, strict=True):
             steps = row.index(EOS) + 1 if EOS in row else max_steps(n)
             ids = [id_ for id_ in row[:steps] if id_ != EOS]
@@ -83,7 +85,7 @@ def spell(tokens: Sentence, src: list[int], answer: Decoded, vocab: Vocab) -> li
     words = []
     for id_, weights in zip(answer.ids, answer.weights.tolist(), strict=False):
         places = [i for i, src_id in enumerate(src) if src_id == id_]
-        if not places and id_ < len(SPECIALS):
+        if not places and vocab.words[id_] in SPECIALS:
             places = list(range(len(src)))
         words.append(tokens[max(places, key=weights.__getitem__)] if places else vocab.words[id_])
     return words

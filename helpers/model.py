@@ -93,15 +93,25 @@ class Decoder(nn.Module):
         return torch.cat([state, context], dim=-1), state, weights
 
     def forward(
-        self, trg_in: Tensor, state: Tensor, enc_outputs: Tensor, mask: Tensor
+        self,
+        trg_in: Tensor,
+        state: Tensor,
+        enc_outputs: Tensor,
+        mask: Tensor,
+        forced: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Teacher forcing: every step reads the true previous word, from `trg_in` (B, T).
 
+        Where `forced` (B, T) is False, the step reads the likeliest word of the step before instead
+        (scheduled sampling, Bengio et al. 2015, arXiv:1506.03099); the first step reads <bos>.
         Returns the logits (B, T, V) of the next words and the attention weights (B, T, S).
         """
         keys = self.attention.project_keys(enc_outputs)  # (B, S, A), once for all steps
         all_features, all_weights = [], []
-        for emb in self.embedding(trg_in).unbind(dim=1):
+        for t, emb in enumerate(self.embedding(trg_in).unbind(dim=1)):
+            if forced is not None and t > 0:
+                own = self.embedding(self.output(all_features[-1]).argmax(dim=-1))  # (B, E)
+                emb = torch.where(forced[:, t, None], emb, own)
             features, state, weights = self.step(emb, state, keys, enc_outputs, mask)
             all_features.append(features)
             all_weights.append(weights)
@@ -123,10 +133,14 @@ class Seq2Seq(nn.Module):
         mask = positions < src_lens.unsqueeze(1)
         return enc_outputs, state, mask if self.use_mask else torch.ones_like(mask)
 
-    def forward(self, src: Tensor, src_lens: Tensor, trg_in: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the logits (B, T, V) and attention weights (B, T, S) under teacher forcing."""
+    def forward(
+        self, src: Tensor, src_lens: Tensor, trg_in: Tensor, forced: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Returns the logits (B, T, V) and attention weights (B, T, S) under teacher forcing, of
+        all steps or of those where `forced` (B, T) is True.
+        """
         enc_outputs, state, mask = self.encode(src, src_lens)
-        return self.decoder(trg_in, state, enc_outputs, mask)
+        return self.decoder(trg_in, state, enc_outputs, mask, forced)
 
 
 def build_model(config: Config, vocab_size: int, pack: bool = True, mask: bool = True) -> Seq2Seq:

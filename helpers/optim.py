@@ -7,9 +7,10 @@ from torch import Tensor
 
 
 class Adam(torch.optim.Optimizer):
-    """Adam (Kingma and Ba 2015, algorithm 1), with the defaults of the paper.
+    """Adam (Kingma and Ba 2015, algorithm 1), with the defaults of the paper. With `weight_decay`
+    it is AdamW: the decay is kept out of the moments (Loshchilov and Hutter 2019, algorithm 2).
 
-    Raises ValueError for a learning rate or eps below 0, or a beta outside [0, 1).
+    Raises ValueError for a learning rate, eps or decay below 0, or a beta outside [0, 1).
     """
 
     def __init__(
@@ -18,12 +19,16 @@ class Adam(torch.optim.Optimizer):
         lr: float = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
+        weight_decay: float = 0.0,
     ):
-        if not (lr >= 0 and eps >= 0 and all(0 <= beta < 1 for beta in betas)):
+        not_negative = all(value >= 0 for value in (lr, eps, weight_decay))
+        if not (not_negative and all(0 <= beta < 1 for beta in betas)):
             raise ValueError(
-                f"need lr >= 0, eps >= 0 and betas in [0, 1), not {lr}, {eps} and {betas}"
+                "need lr, eps and weight_decay >= 0 and betas in [0, 1), "
+                f"not {lr}, {eps}, {weight_decay} and {betas}"
             )
-        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps})
+        defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
+        super().__init__(params, defaults)
 
     @torch.no_grad()
     def step(self, closure=None):
@@ -53,6 +58,7 @@ class Adam(torch.optim.Optimizer):
         square.mul_(beta2).addcmul_(grad, grad, value=1 - beta2)  # v <- beta2 v + (1 - beta2) g^2
         # Both began at zero and are too small by a factor that is known: the bias correction.
         root = square.div(1 - beta2**t).sqrt_().add_(group["eps"])  # sqrt(v_hat) + eps
+        param.mul_(1 - group["lr"] * group["weight_decay"])
         param.addcdiv_(mean, root, value=-group["lr"] / (1 - beta1**t))
 
 

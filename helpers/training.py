@@ -1,146 +1,168 @@
-"""Loss, validation, and the one training loop."""
+"""The one training loop of every task and model: epochs, validation, checkpoints, resuming."""
 
+import io
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import ceil, isfinite
 from pathlib import Path
 from typing import TextIO
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
-from torch.optim.lr_scheduler import CosineAnnealingLR
 from tqdm import tqdm
 
 from helpers import checkpoint
 from helpers.checkpoint import Checkpoint
 from helpers.config import Config
-from helpers.data import PAD, Pair, Task, batches, collate
+from helpers.data import Pair, Task, batches, collate
 from helpers.decoding import decode
-from helpers.metrics import exact_match
+from helpers.device import add_up, rank, world_size
+from helpers.learner import Learner, masked_cross_entropy
+from helpers.logs import Log
+from helpers.metrics import matches
 from helpers.model import Seq2Seq
-from helpers.optim import Adam, clip_grad_norm
-
-
-def set_up(seed: int) -> None:
-    """Makes runs repeatable, digit for digit, also on another machine: seeded, in float64 and in
-    one thread. On a CPU a second thread gains nothing at these sizes and changes the rounding.
-    """
-    torch.manual_seed(seed)
-    torch.set_default_dtype(torch.float64)
-    torch.set_num_threads(1)
-
-
-def masked_cross_entropy(logits: Tensor, trg_out: Tensor) -> tuple[Tensor, int]:
-    """The loss of `logits` (B, T, V) against the ids `trg_out` (B, T), in nats.
-
-    Returns its sum over all real tokens and their number; padding counts in neither. Sums add up
-    over batches to the exact mean per token, which a mean of batch means is not.
-    """
-    total = F.cross_entropy(
-        logits.flatten(0, 1), trg_out.flatten(), ignore_index=PAD, reduction="sum"
-    )
-    return total, int((trg_out != PAD).sum())
-
-
-GRID = 2**20
 
 
 @torch.no_grad()
-def snap_to_grid(model: Seq2Seq) -> None:
-    """Rounds every weight to a multiple of 2^-20, about one millionth.
+def mean_loss(model: Seq2Seq, pairs: Sequence[Pair], batch_size: int = 500) -> float:
+    """The loss per target token, in nats, with teacher forcing, over all of `pairs`.
 
-    Processors differ in the last of the 16 digits of float64, and training amplifies a difference
-    until two machines hold two different models. Rounding after each step removes it while it is
-    still far smaller than the grid, so that in practice the weights stay equal to the last bit.
-    The learning rate must stay well above the grid.
+    If there are several processes, each takes a share.
     """
-    for weight in model.parameters():
-        weight.mul_(GRID).round_().div_(GRID)
-
-
-@torch.no_grad()
-def mean_loss(model: Seq2Seq, pairs: list[Pair], batch_size: int = 500) -> float:
-    """The loss per target token, in nats, with teacher forcing, over all of `pairs`."""
-    total = tokens = 0
-    by_length = sorted(pairs, key=lambda pair: len(pair[0]))
-    for start in range(0, len(pairs), batch_size):
-        batch = collate(by_length[start : start + batch_size])
+    total, tokens, device = 0.0, 0, next(model.parameters()).device
+    by_length = sorted(pairs[rank() :: world_size()], key=lambda pair: len(pair[0]))
+    for start in range(0, len(by_length), batch_size):
+        batch = collate(by_length[start : start + batch_size]).to(device)
         logits, _ = model(batch.src, batch.src_lens, batch.trg_in)
         loss, count = masked_cross_entropy(logits, batch.trg_out)
         total, tokens = total + loss.item(), tokens + count
+    total, tokens = add_up(total, tokens)
     return total / tokens
 
 
-def greedy_exact_match(model: Seq2Seq, pairs: list[Pair], batch_size: int = 500) -> float:
-    """The share of pairs whose target the model writes without a fault, in [0, 1]."""
-    answers = decode(model, [src for src, _ in pairs], batch_size)
-    return exact_match([answer.ids for answer in answers], [trg for _, trg in pairs])
+def greedy_exact_match(model: Seq2Seq, pairs: Sequence[Pair], batch_size: int = 500) -> float:
+    """The share of pairs whose target the model writes without a fault, in [0, 1].
+
+    If there are several processes, each takes a share.
+    """
+    mine = pairs[rank() :: world_size()]
+    answers = decode(model, [src for src, _ in mine], batch_size)
+    right = sum(matches([answer.ids for answer in answers], [trg for _, trg in mine]))
+    right, total = add_up(right, len(mine))
+    return right / total
 
 
 def train(
     model: Seq2Seq,
     task: Task,
     config: Config,
-    path: Path | None = None,
+    folder: Path | None = None,
+    resume: bool = False,
+    log_dir: Path | None = None,
     bucket: bool = True,
     report: Callable[[str], None] = print,
     progress: TextIO | None = None,
     on_epoch: Callable[[int], None] | None = None,
 ) -> list[dict]:
-    """Trains `model` on `task` with teacher forcing; `report` is given one line an epoch. While
-    an epoch runs, a bar that vanishes at its end is drawn on `progress`, by default on stdout.
+    """Trains `model` on `task`; `report` is given one line an epoch. While an epoch runs, a bar
+    that vanishes at its end is drawn on `progress`, by default on stdout.
 
-    The model of the epoch with the lowest validation loss becomes the checkpoint `path` once the
-    last epoch is over. Until then it waits in a file beside it, so that a run that is broken off
-    destroys no older checkpoint. `on_epoch(epoch)` is called before the first epoch, as epoch 0,
-    and after each. Returns the history: for each epoch a dictionary of what was reported.
+    With a `folder`, each epoch is saved in it (see `checkpoint`); `best.pt` is the epoch with the
+    lowest validation loss. With `resume`, a run that was broken off goes on after its last whole
+    epoch, to the same weights, history and reported lines as if nothing had happened; if there is
+    none, a new one begins. With a `log_dir`, curves for TensorBoard are written there.
+    `on_epoch(epoch)` is called after each epoch, and as epoch 0 before the first.
 
-    Raises FloatingPointError as soon as the loss is no longer a finite number.
+    Returns the history: for each epoch a dictionary of what was reported. Raises FloatingPointError
+    as soon as the loss is no longer a finite number, and ValueError if the run to resume had other
+    settings or other data.
     """
-    optimizer = Adam(model.parameters(), lr=config.lr, betas=(0.9, config.beta2))
     steps = ceil(len(task.pairs.train) / config.batch_size)
-    schedule = CosineAnnealingLR(optimizer, config.epochs * steps, eta_min=0.02 * config.lr)
-    waiting = path and Path(f"{path}.unfinished")
+    learner = Learner(model, config, config.epochs * steps)
+    saved = checkpoint.latest(folder) if folder and resume else None
+    if rank() > 0:  # only process 0 writes and speaks
+        folder, log_dir, report, progress = None, None, lambda line: None, io.StringIO()
+
+    def save(best: bool) -> None:
+        if folder:
+            data = (task.vocab, config, history, task.corpus, task.digest())
+            checkpoint.keep(folder, Checkpoint(model, *data, learner.state_dict()), best)
+
     history: list[dict] = []
-    if on_epoch:
-        on_epoch(0)
-    for epoch in range(1, config.epochs + 1):
-        total = tokens = 0
+    if saved:
+        saved.config.check_same(config)
+        if saved.digest != task.digest():
+            raise ValueError("the data have changed since the run to resume began")
+        model.load_state_dict(saved.model.state_dict())
+        learner.load_state_dict(saved.learner)
+        for record in saved.history:
+            history.append(record)
+            report(epoch_line(history, config))
+    else:
+        if folder:
+            checkpoint.start(folder)
+        save(best=False)
+        if on_epoch:
+            on_epoch(0)
+    log = Log(log_dir, steps * len(history))
+    while not is_over(history, config):
+        epoch, total, tokens = len(history) + 1, 0.0, 0
+        forcing = forcing_in(epoch, config)
         epoch_batches = batches(task.pairs.train, config.batch_size, config.seed, epoch, bucket)
         bar = {"total": steps, "leave": False, "ncols": 70, "file": progress or sys.stdout}
-        for batch in tqdm(epoch_batches, f"epoch {epoch}/{config.epochs}", **bar):
-            logits, _ = model(batch.src, batch.src_lens, batch.trg_in)
-            loss, count = masked_cross_entropy(logits, batch.trg_out)
-            if not isfinite(loss.item()):
-                raise FloatingPointError(f"loss {loss.item()} in epoch {epoch}: try a smaller lr")
-            optimizer.zero_grad()
-            (loss / count).backward()
-            clip_grad_norm(model.parameters(), config.max_norm)
-            optimizer.step()
-            snap_to_grid(model)
-            schedule.step()
-            total, tokens = total + loss.item(), tokens + count
+        for i, batch in enumerate(tqdm(epoch_batches, f"epoch {epoch}/{config.epochs}", **bar), 1):
+            step = learner.step(batch, forcing)
+            if not isfinite(step.loss):
+                where = f"epoch {epoch}, batch {i} of {steps}"
+                raise FloatingPointError(f"loss {step.loss} in {where}: try a smaller lr")
+            total, tokens = total + step.loss, tokens + step.tokens
+            log.step(steps * (epoch - 1) + i, step)
         record = {
             "epoch": epoch,
             "train loss": total / tokens,
             "valid loss": mean_loss(model, task.pairs.valid),
             "valid exact match": greedy_exact_match(model, task.pairs.valid),
+            "lr": step.lr,
         }
         if not isfinite(record["valid loss"]):
             raise FloatingPointError(f"validation loss {record['valid loss']} in epoch {epoch}")
-        best = all(record["valid loss"] < earlier["valid loss"] for earlier in history)
+        learner.end_epoch(record["valid loss"])
         history.append(record)
-        if waiting and best:
-            best_so_far = (model, task.vocab, config, history, task.corpus, task.digest())
-            checkpoint.save(waiting, Checkpoint(*best_so_far))
-        report(
-            f"epoch {epoch:2}/{config.epochs}"
-            f"   train loss {record['train loss']:.6f}   valid loss {record['valid loss']:.6f}"
-            f"   valid exact match {record['valid exact match']:7.2%}{'   best' if best else ''}"
-        )
+        save(is_best(history))
+        report(epoch_line(history, config))
+        log.epoch(steps * epoch, record, model, task)
         if on_epoch:
             on_epoch(epoch)
-    if waiting:
-        waiting.replace(path)
+    log.close()
+    if folder:
+        checkpoint.finish(folder, len(history))
     return history
+
+
+def forcing_in(epoch: int, config: Config) -> float:
+    """The share of true previous words in an epoch: on a line from the first to the last."""
+    way = (epoch - 1) / max(1, config.epochs - 1)
+    return config.teacher_forcing + way * (config.teacher_forcing_end - config.teacher_forcing)
+
+
+def is_best(history: list[dict]) -> bool:
+    """Whether the validation loss of the last epoch is the lowest so far."""
+    *earlier, last = history
+    return all(last["valid loss"] < record["valid loss"] for record in earlier)
+
+
+def is_over(history: list[dict], config: Config) -> bool:
+    """Whether all epochs are done, or the exact match has not risen for `patience` epochs."""
+    scores = [record["valid exact match"] for record in history]
+    waited = len(scores) - 1 - scores.index(max(scores)) if scores else 0
+    return len(history) >= config.epochs or 0 < config.patience <= waited
+
+
+def epoch_line(history: list[dict], config: Config) -> str:
+    """What is reported of the last epoch of `history`."""
+    record = history[-1]
+    return (
+        f"epoch {record['epoch']:2}/{config.epochs}"
+        f"   train loss {record['train loss']:.6f}   valid loss {record['valid loss']:.6f}"
+        f"   valid exact match {record['valid exact match']:7.2%}"
+        f"{'   best' if is_best(history) else ''}"
+    )

@@ -4,12 +4,14 @@ import io
 import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import fields
 from unittest import mock
 
 import pytest
 
 from helpers import checkpoint
 from helpers.__main__ import main
+from helpers.config import Config
 from helpers.data import reversal_task, reverse_words
 
 SMALL = "--per-length 30 --epochs 1 --hidden-size 8 --emb-size 8 --attn-size 8".split()
@@ -34,10 +36,14 @@ def run(*args, stdin=b"", status=0):
     return out, err
 
 
+def folders(path):
+    return "--checkpoint-dir", path, "--log-dir", path / "runs"
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("checkpoints")
-    out, err = run("train", *SMALL, "--checkpoint-dir", folder)
+    out, err = run("train", *SMALL, *folders(folder))
     return folder / "best.pt", out, err
 
 
@@ -46,7 +52,7 @@ def test_train_prints_losses_and_where_the_model_is(trained):
     epoch, where = out.splitlines()
     assert epoch.startswith("epoch  1/1   train loss ") and "valid exact match" in epoch
     assert where == f"checkpoint: {path}" and path.is_file()
-    assert err.startswith("sentences: ")
+    assert err.startswith("pairs: ")
 
 
 def test_evaluate_on_the_test_set_and_on_a_file(trained, tmp_path):
@@ -101,13 +107,71 @@ def test_a_long_sentence_is_answered_with_one_warning(trained):
 def test_train_on_a_corpus_and_notice_when_it_has_changed(tmp_path):
     corpus = tmp_path / "corpus.txt"
     corpus.write_text("".join(f"this is line number {i}\n" for i in range(40)) + "x " * 20)
-    out, err = run("train", *SMALL, "--corpus", corpus, "--checkpoint-dir", tmp_path)
+    out, err = run("train", *SMALL, "--corpus", corpus, *folders(tmp_path))
     assert "left out 1 line" in err and "checkpoint: " in out
     path = tmp_path / "best.pt"
     assert run("evaluate", "--checkpoint", path)[0].startswith("sentences: ")
     corpus.write_text("".join(f"now line {i} is different\n" for i in range(40)))
     _, err = run("evaluate", "--checkpoint", path, status=2)
     assert "has changed" in err
+
+
+def test_a_run_killed_as_a_process_goes_on_with_resume(tmp_path):
+    """`kill -9` after two epochs; `--resume` needs no other flag and prints what was to be said."""
+    args = ["train", *SMALL, "--epochs", "4", "--lr", "0.01"]
+    whole, _ = run(*args, *folders(tmp_path / "whole"))
+    command = [sys.executable, "-m", "helpers", *args, *folders(tmp_path / "parts")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        first_lines = [process.stdout.readline() for _ in range(2)]
+        process.kill()
+    assert b"".join(first_lines).decode() == "".join(whole.splitlines(True)[:2])
+    _, err = run(*args, *folders(tmp_path / "parts"), status=2)
+    assert "broken off" in err and "--resume" in err and err.count("\n") == 1
+    out, err = run("train", "--resume", *folders(tmp_path / "parts"))
+    assert out == whole.replace(str(tmp_path / "whole"), str(tmp_path / "parts"))
+    saved = [checkpoint.load(tmp_path / name / "last.pt") for name in ("whole", "parts")]
+    for mine, other in zip(*(c.model.parameters() for c in saved), strict=True):
+        assert mine.equal(other)
+
+
+def test_resume_of_a_run_that_is_over_repeats_what_it_said(trained):
+    path, out, _ = trained
+    before = path.read_bytes()
+    assert run("train", "--resume", *folders(path.parent))[0] == out
+    assert path.read_bytes() == before
+
+
+def test_resume_refuses_other_settings_and_names_them(trained):
+    path, _, _ = trained
+    flags = ["--hidden-size", "9", "--schedule", "plateau"]
+    out, err = run("train", "--resume", *flags, *folders(path.parent), status=2)
+    assert out == "" and err.count("\n") == 1
+    assert "hidden_size 8, not 9, schedule cosine, not plateau" in err
+
+
+def test_resume_without_a_run_begins_one(tmp_path):
+    out, err = run("train", *SMALL, "--resume", *folders(tmp_path))
+    assert err.startswith("nothing to resume") and out.count("\n") == 2
+
+
+def test_integers_are_trained_evaluated_and_reversed(tmp_path):
+    small = "--task integers --vocab-size 13 --max-length 4 --per-length 60".split()
+    run("train", *SMALL, *small, *folders(tmp_path))
+    path = tmp_path / "best.pt"
+    assert run("evaluate", "--checkpoint", path)[0].startswith("sentences: ")
+    out, _ = run("reverse", "--checkpoint", path, "3 12 7")
+    assert set(out.split()) <= set(map(str, range(3, 13)))
+    _, err = run("reverse", "--checkpoint", path, "3 13", status=2)
+    assert "'13' is not in the vocabulary" in err and err.count("\n") == 1
+
+
+def test_every_setting_is_a_flag_with_its_default():
+    out, _ = run("train", "--help")
+    shown = " ".join(out.split())
+    for spec in fields(Config):
+        assert f"--{spec.name.replace('_', '-')} " in shown
+        default = {"device": "auto", "amp": "on a GPU"}.get(spec.name, spec.default)
+        assert f"{spec.metadata['help']} (default: {default})" in shown
 
 
 @pytest.mark.parametrize(
@@ -118,8 +182,13 @@ def test_train_on_a_corpus_and_notice_when_it_has_changed(tmp_path):
         (["train", "--wings", "2"], "unrecognized"),
         (["train", "--epochs", "many"], "invalid int"),
         (["train", "--hid", "8"], "unrecognized"),
-        (["train", "--max-words", "60", "--per-length", "2"], "3 to 25 words"),
+        (["train", "--max-length", "60", "--per-length", "2"], "3 to 25 words"),
         (["train", "--lr", "nan"], "lr must lie between"),
+        (["train", "--schedule", "up"], "invalid choice"),
+        (["train", "--device", "tpu"], "invalid choice"),
+        (["train", "--amp", "--device", "cpu"], "needs a GPU"),
+        (["train", "--task", "integers", "--vocab-size", "3"], "vocab_size must lie between 4"),
+        (["train", "--task", "integers", "--corpus", "x"], "only the words task"),
         (["train", "--hidden-size", "0"], "hidden_size must lie between"),
         (["train", "--corpus", "{tmp}/none.txt"], "No such file"),
         (["train", "--corpus", "{tmp}/binary"], "not UTF-8"),
@@ -134,7 +203,7 @@ def test_mistakes_end_with_status_2_and_one_line(tmp_path, args, says):
     (tmp_path / "empty").write_bytes(b"")
     args = [arg.format(tmp=tmp_path) for arg in args]
     if args[:1] == ["train"]:
-        args += ["--checkpoint-dir", str(tmp_path / "new")]
+        args += folders(tmp_path / "new")
     out, err = run(*args, status=2)
     assert says in err and err.count("\n") == 1 and out == ""
     assert "Traceback" not in err
@@ -143,11 +212,6 @@ def test_mistakes_end_with_status_2_and_one_line(tmp_path, args, says):
 def test_standard_input_that_is_not_text(trained):
     _, err = run("reverse", "--checkpoint", trained[0], stdin=b"\xff\n", status=2)
     assert "not UTF-8" in err and err.count("\n") == 1
-
-
-def test_help_names_the_defaults():
-    out, _ = run("train", "--help")
-    assert "(default: 12)" in out.replace("\n", " ").replace("  ", "")
 
 
 def test_as_a_process(trained):

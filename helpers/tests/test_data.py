@@ -1,21 +1,26 @@
 """Tokens, vocabulary, splits, masking, batches, and reading a corpus."""
 
-from itertools import permutations
+from collections import Counter
+from dataclasses import replace
+from itertools import combinations, permutations
 
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
-from helpers import grammar
+from helpers import grammar, integers
 from helpers.config import Config
 from helpers.data import (
     BOS,
     EOS,
     PAD,
     UNK,
+    ReversalDataset,
     Vocab,
     add_shuffled,
     batches,
     collate,
+    load_task,
     read_lines,
     reversal_pairs,
     reversal_task,
@@ -134,6 +139,55 @@ def test_collate_pads_and_shifts():
     assert batch.src.dtype == torch.int64
 
 
+def test_the_pairs_serve_torchs_data_loader():
+    pairs = ReversalDataset([[7, 8, 9], [5], [4, 6]])
+    assert pairs[0] == ([7, 8, 9], [9, 8, 7]) and pairs[1:] == [([5], [5]), ([4, 6], [6, 4])]
+    first, second = DataLoader(pairs, batch_size=2, collate_fn=collate)
+    assert first.src.tolist() == [[7, 8, 9], [5, PAD, PAD]] and first.src_lens.tolist() == [3, 1]
+    assert first.trg_in.tolist() == [[BOS, 9, 8, 7], [BOS, 5, PAD, PAD]]
+    assert second.trg_out.tolist() == [[6, 4, EOS]]
+
+
+def test_the_parts_of_a_batch_are_its_rows():
+    batch = collate(ReversalDataset([[7, 8, 9], [5], [4, 6]])[:])
+    parts = [batch.part(i, 2) for i in range(2)]
+    assert parts[0].src.tolist() == [[7, 8, 9], [4, 6, PAD]] and parts[0].src_lens.tolist() == [
+        3,
+        2,
+    ]
+    assert parts[1].trg_out.tolist() == [[5, EOS, PAD, PAD]]
+    assert sum(part.tokens() for part in parts) == batch.tokens() == 9
+    empty = batch.part(4, 5)
+    assert empty.tokens() == 0 and len(empty.src) == 1 and empty.src_lens.tolist() == [3]
+
+
+def test_the_integer_task():
+    config = Config(task="integers", vocab_size=7, max_length=5, per_length=100, seed=3)
+    task = load_task(config)
+    assert task.vocab.words == ["<pad>", "<bos>", "<eos>", "3", "4", "5", "6"]
+    everything = [sequence for part in task.sentences for sequence in part]
+    lengths = Counter(map(len, everything))
+    assert lengths == {1: 4, 2: 16, 3: 64, 4: 100, 5: 100} and len(set(everything)) == 284
+    bags = [{tuple(sorted(sequence)) for sequence in part} for part in task.sentences]
+    assert all(one.isdisjoint(other) for one, other in combinations(bags, 2))
+    for part, pairs in zip(task.sentences, task.pairs, strict=True):
+        assert [src for src, _ in pairs] == [[int(word) for word in words] for words in part]
+        assert all(trg == src[::-1] for src, trg in pairs)
+    assert {i for src, _ in task.pairs.train for i in src} == {3, 4, 5, 6}
+    assert load_task(config).digest() == task.digest()
+    assert load_task(replace(config, seed=4)).digest() != task.digest()
+
+
+def test_integers_need_a_vocabulary_and_know_no_other_words():
+    with pytest.raises(ValueError, match="leaves no integers"):
+        integers.sequences(10, 4, vocab_size=3)
+    vocab = load_task(Config(task="integers", vocab_size=7, per_length=50)).vocab
+    assert vocab.encode(["6", "3"]) == [6, 3]
+    for word in ("7", "2", "cat", "<unk>"):
+        with pytest.raises(ValueError, match=f"{word}.* is not in the vocabulary"):
+            vocab.encode(["3", word])
+
+
 @pytest.mark.parametrize("bucket", [True, False])
 def test_batches_hold_every_pair_once_in_an_order_of_seed_and_epoch(bucket):
     pairs = [([i] * (1 + i % 7), [i]) for i in range(4, 1000)]
@@ -199,7 +253,16 @@ def test_read_lines_of_a_missing_file(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "setting", [{"lr": 0.0}, {"lr": float("nan")}, {"epochs": 0}, {"unk_rate": 1.5}, {"seed": -1}]
+    "setting",
+    [
+        {"lr": 0.0},
+        {"lr": float("nan")},
+        {"epochs": 0},
+        {"unk_rate": 1.5},
+        {"seed": -1},
+        {"schedule": "up"},
+        {"amp": "yes"},
+    ],
 )
 def test_config_refuses_impossible_values(setting):
     with pytest.raises(ValueError, match=next(iter(setting))):

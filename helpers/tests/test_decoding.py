@@ -4,12 +4,12 @@ import pytest
 import torch
 
 from helpers.config import Config
-from helpers.data import BOS, EOS, PAD, UNK, Vocab
+from helpers.data import BOS, EOS, PAD, SPECIALS, UNK, Vocab
 from helpers.decoding import Decoded, decode, greedy, max_steps, reverse_lines, spell
+from helpers.device import set_up
 from helpers.model import build_model
-from helpers.training import set_up
 
-VOCAB = Vocab(["cat", "dog", "sat", "the"])
+VOCAB = Vocab([*SPECIALS, "cat", "dog", "sat", "the"])
 CAT, DOG, SAT, THE = range(4, 8)
 
 

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from helpers.config import Config
 from helpers.data import PAD, collate
 from helpers.decoding import decode
+from helpers.device import set_up
 from helpers.model import AdditiveAttention, build_model
-from helpers.training import set_up
 
 VOCAB_SIZE = 30
 CONFIG = Config(emb_size=8, hidden_size=16, attn_size=12)

@@ -5,8 +5,9 @@ import copy
 import pytest
 import torch
 
+from helpers.device import set_up
 from helpers.optim import Adam, clip_grad_norm
-from helpers.training import set_up
+from helpers.tests.tiny import largest_difference
 
 
 @pytest.fixture(autouse=True)
@@ -31,12 +32,15 @@ def set_random_grads(step, *twin_lists):
             param.grad = None if kind == 3 else grad * (kind != 4)
 
 
-def largest_difference(some, others):
-    return max((a - b).abs().max().item() for a, b in zip(some, others, strict=True))
-
-
 @pytest.mark.parametrize(
-    "options", [{}, {"lr": 0.1, "betas": (0.5, 0.9)}, {"betas": (0.0, 0.98), "eps": 1e-3}]
+    "options",
+    [
+        {},
+        {"lr": 0.1, "betas": (0.5, 0.9)},
+        {"betas": (0.0, 0.98), "eps": 1e-3},
+        {"weight_decay": 0.1},
+        {"weight_decay": 2.0, "betas": (0.9, 0.98), "eps": 1e-9},
+    ],
 )
 def test_adam_equals_torch_over_1000_steps(options):
     ours = make_params()
@@ -44,7 +48,8 @@ def test_adam_equals_torch_over_1000_steps(options):
     groups = [
         [{"params": params[:1], "lr": 0.02}, {"params": params[1:]}] for params in (ours, theirs)
     ]
-    adam, reference = Adam(groups[0], **options), torch.optim.Adam(groups[1], **options)
+    kind = torch.optim.AdamW if "weight_decay" in options else torch.optim.Adam
+    adam, reference = Adam(groups[0], **options), kind(groups[1], **options)
     for step in range(1000):
         set_random_grads(step, ours, theirs)
         adam.step()
@@ -120,10 +125,17 @@ def test_adam_calls_the_closure():
 
 
 @pytest.mark.parametrize(
-    "options", [{"lr": -1.0}, {"lr": float("nan")}, {"betas": (1.0, 0.9)}, {"eps": -1e-8}]
+    "options",
+    [
+        {"lr": -1.0},
+        {"lr": float("nan")},
+        {"betas": (1.0, 0.9)},
+        {"eps": -1e-8},
+        {"weight_decay": -0.1},
+    ],
 )
 def test_adam_refuses_impossible_settings(options):
-    with pytest.raises(ValueError, match="need lr >= 0"):
+    with pytest.raises(ValueError, match="need lr, eps and weight_decay >= 0"):
         Adam(make_params(), **options)
 
 

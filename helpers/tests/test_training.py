@@ -1,4 +1,4 @@
-"""Loss, loop, checkpoint: small runs that must come out as computed by other means."""
+"""Loss and loop: small runs that must come out as computed by other means."""
 
 import dataclasses
 import math
@@ -6,50 +6,18 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from helpers import checkpoint
-from helpers.config import Config
-from helpers.data import PAD, batches, reversal_task
-from helpers.model import build_model
-from helpers.training import (
-    greedy_exact_match,
-    masked_cross_entropy,
-    mean_loss,
-    set_up,
-    snap_to_grid,
-    train,
-)
-
-TINY = Config(per_length=30, emb_size=8, hidden_size=8, attn_size=8, epochs=3, batch_size=16)
+from helpers.data import PAD, batches
+from helpers.learner import Learner
+from helpers.tests.tiny import TINY, fresh_model, silent, tiny_task
+from helpers.training import forcing_in, greedy_exact_match, is_over, mean_loss, train
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def task():
-    set_up(TINY.seed)
-    return reversal_task(TINY)
-
-
-def fresh_model(task):
-    set_up(TINY.seed)
-    return build_model(TINY, len(task.vocab))
-
-
-def silent(line):
-    pass
-
-
-def test_padding_does_not_count_in_the_loss():
-    set_up(seed=0)
-    logits = torch.randn(2, 4, 9)
-    trg_out = torch.tensor([[5, 6, 7, 2], [5, 2, PAD, PAD]])
-    total, count = masked_cross_entropy(logits, trg_out)
-    real = F.cross_entropy(logits[0], trg_out[0], reduction="sum")
-    real = real + F.cross_entropy(logits[1, :2], trg_out[1, :2], reduction="sum")
-    assert count == 6
-    torch.testing.assert_close(total, real)
-    other = logits.clone()
-    other[1, 2:] = 100.0
-    assert masked_cross_entropy(other, trg_out)[0].equal(total)
+    return tiny_task()
 
 
 def test_mean_loss_weighs_tokens_not_batches(task):
@@ -112,19 +80,6 @@ def test_the_loop_equals_one_made_of_the_parts_of_torch(task):
     assert history[-1]["valid exact match"] == greedy_exact_match(model, task.pairs.valid)
 
 
-def test_snapping_removes_what_another_machine_rounds_differently(task):
-    model, other = fresh_model(task), fresh_model(task)
-    for weight in other.parameters():
-        weight.data.mul_(1 + 1e-13 * torch.randn_like(weight))
-    snap_to_grid(model)
-    snap_to_grid(other)
-    for mine, theirs in zip(model.parameters(), other.parameters(), strict=True):
-        assert mine.equal(theirs) and (mine * 2**20 % 1 == 0).all()
-    original = fresh_model(task)
-    for mine, before in zip(model.parameters(), original.parameters(), strict=True):
-        assert (mine - before).abs().max() <= 2**-21
-
-
 def test_on_epoch_is_called_before_and_after(task):
     epochs = []
     train(fresh_model(task), task, TINY, report=silent, on_epoch=epochs.append)
@@ -141,43 +96,43 @@ def test_the_best_epoch_is_saved(task, tmp_path, monkeypatch):
         weights[epoch] = model.decoder.output.weight.detach().clone()
 
     monkeypatch.setattr("helpers.training.mean_loss", lambda *args: next(losses))
-    path = tmp_path / "deep" / "best.pt"
-    train(model, task, TINY, path, report=silent, on_epoch=keep)
-    saved = checkpoint.load(path)
-    assert [record["epoch"] for record in saved.history] == [1, 2]
-    assert saved.model.decoder.output.weight.equal(weights[2])
-    assert not saved.model.decoder.output.weight.equal(weights[3])
-    assert saved.config == TINY and saved.vocab.words == task.vocab.words
-    assert [file.name for file in path.parent.iterdir()] == ["best.pt"]
+    folder = tmp_path / "deep"
+    train(model, task, TINY, folder, report=silent, on_epoch=keep)
+    best, last = (checkpoint.load(folder / name) for name in ("best.pt", "last.pt"))
+    assert [record["epoch"] for record in best.history] == [1, 2]
+    assert best.model.decoder.output.weight.equal(weights[2])
+    assert [record["epoch"] for record in last.history] == [1, 2, 3]
+    assert last.model.decoder.output.weight.equal(weights[3]) and not weights[3].equal(weights[2])
+    assert best.config == TINY and best.vocab.words == task.vocab.words
 
 
-def test_a_run_that_fails_leaves_the_old_checkpoint(task, tmp_path):
-    path = tmp_path / "best.pt"
-    path.write_bytes(b"precious")
+def test_a_run_that_fails_leaves_the_old_checkpoints(task, tmp_path):
+    old = {tmp_path / name: name.encode() for name in ("best.pt", "last.pt", "epoch-001.pt")}
+    for path, content in old.items():
+        path.write_bytes(content)
 
     def interrupt(epoch):
         if epoch == 2:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(fresh_model(task), task, TINY, path, report=silent, on_epoch=interrupt)
-    assert path.read_bytes() == b"precious"
+        train(fresh_model(task), task, TINY, tmp_path, report=silent, on_epoch=interrupt)
+    assert {path: path.read_bytes() for path in old} == old
 
 
 def test_a_loss_that_is_no_number_stops_the_run(task):
     model = fresh_model(task)
     model.decoder.output.bias.data.fill_(torch.nan)
-    with pytest.raises(FloatingPointError, match="epoch 1"):
+    with pytest.raises(FloatingPointError, match="epoch 1, batch 1 of"):
         train(model, task, TINY, report=silent)
 
 
 def test_a_model_that_breaks_in_the_last_step_is_not_saved(task, tmp_path, monkeypatch):
-    path = tmp_path / "best.pt"
-    path.write_bytes(b"precious")
-    monkeypatch.setattr("helpers.training.mean_loss", lambda *args: math.nan)
-    with pytest.raises(FloatingPointError, match="epoch 1"):
-        train(fresh_model(task), task, TINY, path, report=silent)
-    assert path.read_bytes() == b"precious"
+    losses = iter([3.0, math.nan])
+    monkeypatch.setattr("helpers.training.mean_loss", lambda *args: next(losses))
+    with pytest.raises(FloatingPointError, match="validation loss nan in epoch 2"):
+        train(fresh_model(task), task, TINY, tmp_path, report=silent)
+    assert len(checkpoint.latest(tmp_path).history) == 1
 
 
 def test_clipping_is_part_of_the_loop(task, monkeypatch):
@@ -185,62 +140,83 @@ def test_clipping_is_part_of_the_loop(task, monkeypatch):
 
     def spy(params, max_norm):
         norms.append(max_norm)
+        return torch.tensor(1.0)
 
-    monkeypatch.setattr("helpers.training.clip_grad_norm", spy)
+    monkeypatch.setattr("helpers.learner.clip_grad_norm", spy)
     train(fresh_model(task), task, TINY, report=silent)
     assert norms and set(norms) == {TINY.max_norm}
 
 
-def test_a_loaded_model_gives_the_same_answers(task, tmp_path):
-    path = tmp_path / "best.pt"
-    model = fresh_model(task)
-    checkpoint.save(path, checkpoint.Checkpoint(model, task.vocab, TINY, [], None, ""))
-    loaded = checkpoint.load(path)
-    assert loaded.history == [] and loaded.corpus is None
-    assert mean_loss(loaded.model, task.pairs.valid) == mean_loss(model, task.pairs.valid)
+def test_training_stops_when_the_exact_match_no_longer_rises(task, monkeypatch):
+    scores = iter([0.1, 0.3, 0.2, 0.3, 0.9])
+    monkeypatch.setattr("helpers.training.greedy_exact_match", lambda *args: next(scores))
+    config = dataclasses.replace(TINY, epochs=5, patience=2)
+    history = train(fresh_model(task), task, config, report=silent)
+    assert [record["valid exact match"] for record in history] == [0.1, 0.3, 0.2, 0.3]
 
 
-@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 broken"])
-def test_foreign_files_are_refused(tmp_path, content):
-    path = tmp_path / "best.pt"
-    path.write_bytes(content)
-    with pytest.raises(ValueError, match="damaged"):
-        checkpoint.load(path)
+def test_without_patience_training_goes_on():
+    record = {"valid exact match": 0.5}
+    assert not is_over([record] * 4, dataclasses.replace(TINY, epochs=5))
+    assert is_over([record] * 5, dataclasses.replace(TINY, epochs=5))
 
 
-def test_truncated_and_foreign_checkpoints_are_refused(task, tmp_path):
-    path = tmp_path / "best.pt"
-    checkpoint.save(path, checkpoint.Checkpoint(fresh_model(task), task.vocab, TINY, [], None, ""))
-    whole = path.read_bytes()
-    path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ValueError, match="damaged"):
-        checkpoint.load(path)
-    path.write_bytes(whole)
-    content = torch.load(path, weights_only=True)
-    torch.save(content | {"format": "another"}, path)
-    with pytest.raises(ValueError, match="damaged"):
-        checkpoint.load(path)
-    del content["history"]
-    torch.save(content, path)
-    with pytest.raises(ValueError, match="damaged"):
-        checkpoint.load(path)
-    torch.save({"weights": torch.zeros(2)}, path)
-    with pytest.raises(ValueError, match="not a checkpoint"):
-        checkpoint.load(path)
-    with pytest.raises(FileNotFoundError, match="make one"):
-        checkpoint.load(tmp_path / "none.pt")
+def test_a_plateau_lowers_the_learning_rate_of_the_next_epoch(task, monkeypatch):
+    losses = iter([3.0, 3.0, 2.0])
+    monkeypatch.setattr("helpers.training.mean_loss", lambda *args: next(losses))
+    config = dataclasses.replace(TINY, schedule="plateau", plateau_patience=0, plateau_factor=0.25)
+    history = train(fresh_model(task), task, config, report=silent)
+    rates = [record["lr"] / config.lr for record in history]
+    assert rates == pytest.approx([1, 1, 0.25])
 
 
-def test_a_checkpoint_cannot_run_code(tmp_path):
-    class Trap:
-        def __reduce__(self):
-            return (tmp_path.joinpath("sprung").touch, ())
+def test_the_cosine_reaches_its_floor_with_the_last_step(task):
+    config = dataclasses.replace(TINY, lr_floor=0.1)
+    history = train(fresh_model(task), task, config, report=silent)
+    rates = [record["lr"] / config.lr for record in history]
+    assert rates == pytest.approx([0.775, 0.325, 0.1], abs=0.02)
 
-    path = tmp_path / "best.pt"
-    torch.save({"format": checkpoint.FORMAT, "weights": Trap()}, path)
-    with pytest.raises(ValueError, match="damaged"):
-        checkpoint.load(path)
-    assert not (tmp_path / "sprung").exists()
+
+def test_the_share_of_true_words_follows_a_line(task, monkeypatch):
+    shares = []
+    step = Learner.step
+
+    def spy(self, batch, forcing):
+        shares.append(forcing)
+        return step(self, batch, forcing)
+
+    monkeypatch.setattr(Learner, "step", spy)
+    config = dataclasses.replace(TINY, teacher_forcing=1.0, teacher_forcing_end=0.5)
+    train(fresh_model(task), task, config, report=silent)
+    assert list(dict.fromkeys(shares)) == [1.0, 0.75, 0.5]
+    assert forcing_in(1, dataclasses.replace(config, epochs=1)) == 1.0
+
+
+def test_curves_and_attention_are_logged(task, tmp_path):
+    history = train(fresh_model(task), task, TINY, log_dir=tmp_path, report=silent)
+    steps = -(-len(task.pairs.train) // TINY.batch_size)
+    events = EventAccumulator(str(tmp_path)).Reload()
+    curves = {tag: events.Scalars(tag) for tag in events.Tags()["scalars"]}
+    per_step = {"train/loss", "train/learning rate"}
+    per_step |= {"train/gradient norm", "train/gradient norm, clipped"}
+    assert set(curves) == per_step | {"valid/loss", "valid/exact match"}
+    for tag in per_step:
+        assert [point.step for point in curves[tag]] == list(range(1, 3 * steps + 1))
+    for tag in set(curves) - per_step:
+        assert [point.step for point in curves[tag]] == [steps, 2 * steps, 3 * steps]
+    logged = [point.value for point in curves["valid/loss"]]
+    assert logged == pytest.approx([record["valid loss"] for record in history], rel=1e-6)
+    assert max(point.value for point in curves["train/gradient norm, clipped"]) <= TINY.max_norm
+    assert [image.step for image in events.Images("attention")] == [steps, 2 * steps, 3 * steps]
+
+
+def test_the_integer_task_is_learned_by_the_same_loop():
+    sizes = {"emb_size": 16, "hidden_size": 16, "attn_size": 16, "lr": 0.02, "epochs": 8}
+    data = {"task": "integers", "vocab_size": 8, "max_length": 4, "per_length": 300}
+    config = dataclasses.replace(TINY, **sizes, **data)
+    task = tiny_task(config)
+    history = train(fresh_model(task, config), task, config, report=silent)
+    assert history[-1]["valid exact match"] > 0.8
 
 
 def test_an_untrained_model_gets_nothing_right(task):

@@ -1,0 +1,72 @@
+"""What a run stands on: seed, device, precision, and the processes that share the work."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+
+def choose_device(name: str) -> str:
+    """Turns "auto" into "cuda" where there is a GPU, into "cpu" elsewhere.
+
+    Raises ValueError for "cuda" if there is none.
+    """
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ValueError("there is no GPU that torch can use: choose another --device")
+    return "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+def set_up(seed: int, device: str = "cpu") -> None:
+    """Seeds the random numbers and sets the precision: float32 on a GPU, float64 on a CPU, and
+    there one thread. That makes runs on a CPU repeatable, digit for digit, also on another machine;
+    a second thread gains nothing at these sizes and changes the rounding.
+    """
+    torch.manual_seed(seed)
+    torch.set_default_dtype(torch.float64 if device == "cpu" else torch.float32)
+    torch.set_num_threads(1)
+
+
+@contextmanager
+def processes(device: str) -> Iterator[None]:
+    """While it lasts, this process works together with the others that `torchrun` has started.
+
+    Without `torchrun` it does nothing, and the process is the only one.
+    """
+    if not dist.is_torchelastic_launched():
+        yield
+        return
+    if device == "cuda":
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    dist.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo")
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def rank() -> int:
+    """The number of this process, from 0. Only process 0 writes and speaks."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world_size() -> int:
+    """How many processes work together."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def add_up(*numbers: float) -> list[float]:
+    """Each of the numbers, summed over all processes."""
+    if world_size() == 1:
+        return list(numbers)
+    sums: Tensor = torch.tensor(numbers, dtype=torch.float64)
+    dist.all_reduce(sums)
+    return sums.tolist()
+
+
+def share_gradients(model: nn.Module) -> nn.Module:
+    """A module to call in place of `model`: its gradients are the means over all processes."""
+    return DistributedDataParallel(model) if world_size() > 1 else model

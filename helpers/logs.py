@@ -1,0 +1,64 @@
+"""Curves and attention figures for TensorBoard: `tensorboard --logdir runs`."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from helpers.data import Task, collate
+from helpers.learner import Step
+from helpers.model import Seq2Seq
+
+
+class Log:
+    """Writes what happens in a run to the folder `log_dir`; without a folder, nowhere.
+
+    `done` is the number of training steps that the run has behind it. What an earlier run, or one
+    that was broken off, has written there of later steps is no longer shown.
+    """
+
+    def __init__(self, log_dir: Path | None, done: int = 0):
+        self.writer = None
+        if log_dir:
+            from torch.utils.tensorboard import SummaryWriter  # here, since it takes a second
+
+            self.writer = SummaryWriter(log_dir, purge_step=done + 1)
+
+    def step(self, number: int, step: Step) -> None:
+        """A point of each curve of the training steps."""
+        if self.writer:
+            add = self.writer.add_scalar
+            add("train/loss", step.loss / step.tokens, number)
+            add("train/learning rate", step.lr, number)
+            add("train/gradient norm", step.norm, number)
+            add("train/gradient norm, clipped", step.clipped, number)
+
+    @torch.no_grad()
+    def epoch(self, number: int, record: dict, model: Seq2Seq, task: Task) -> None:
+        """A point of each curve of the epochs, and the attention on one validation source, the
+        first of eight tokens or near that.
+        """
+        if self.writer:
+            self.writer.add_scalar("valid/loss", record["valid loss"], number)
+            self.writer.add_scalar("valid/exact match", record["valid exact match"], number)
+            pair = min(task.pairs.valid, key=lambda pair: abs(len(pair[0]) - 8))
+            batch = collate([pair]).to(next(model.parameters()).device)
+            _, weights = model(batch.src, batch.src_lens, batch.trg_in)
+            src, trg = (task.vocab.decode(ids) for ids in pair)
+            self.writer.add_figure("attention", draw(weights[0].cpu(), src, trg), number)
+
+    def close(self) -> None:
+        """Makes sure that everything is in the file."""
+        if self.writer:
+            self.writer.close()
+
+
+def draw(weights: Tensor, src: list[str], trg: list[str]):
+    """A heatmap of `weights` (steps, S) that no notebook shows by itself."""
+    from matplotlib.figure import Figure  # here, since they take another
+
+    from helpers.plotting import draw_attention
+
+    figure = Figure(figsize=(7, 6), layout="constrained")
+    draw_attention(figure.add_subplot(), weights, src, [*trg, "<eos>"])
+    return figure

@@ -1,0 +1,156 @@
+"""Files of a run: whole or not there, read without running code, kept to a stated number."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from helpers import checkpoint
+from helpers.checkpoint import Checkpoint
+from helpers.learner import Learner
+from helpers.tests.tiny import TINY, fresh_model, silent, tiny_task
+from helpers.training import mean_loss, train
+
+
+@pytest.fixture(scope="module")
+def task():
+    return tiny_task()
+
+
+def make_checkpoint(task, epochs=0):
+    model, history = fresh_model(task), [{"epoch": i + 1} for i in range(epochs)]
+    state = Learner(model, TINY, steps=10).state_dict()
+    return Checkpoint(model, task.vocab, TINY, history, None, task.digest(), state)
+
+
+def names(folder):
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.*"))
+
+
+def test_a_loaded_model_gives_the_same_answers(task, tmp_path):
+    path = tmp_path / "best.pt"
+    saved = make_checkpoint(task)
+    checkpoint.save(saved, path)
+    loaded = checkpoint.load(path)
+    assert loaded.history == [] and loaded.corpus is None and loaded.digest == task.digest()
+    assert loaded.config == TINY and loaded.vocab.words == task.vocab.words
+    assert mean_loss(loaded.model, task.pairs.valid) == mean_loss(saved.model, task.pairs.valid)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 broken"])
+def test_foreign_files_are_refused(tmp_path, content):
+    path = tmp_path / "best.pt"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="damaged"):
+        checkpoint.load(path)
+
+
+def test_truncated_and_foreign_checkpoints_are_refused(task, tmp_path):
+    path = tmp_path / "best.pt"
+    checkpoint.save(make_checkpoint(task), path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match="damaged"):
+        checkpoint.load(path)
+    path.write_bytes(whole)
+    content = torch.load(path, weights_only=True)
+    torch.save(content | {"format": "another"}, path)
+    with pytest.raises(ValueError, match="damaged"):
+        checkpoint.load(path)
+    del content["history"]
+    torch.save(content, path)
+    with pytest.raises(ValueError, match="damaged"):
+        checkpoint.load(path)
+    torch.save({"weights": torch.zeros(2)}, path)
+    with pytest.raises(ValueError, match="not a checkpoint"):
+        checkpoint.load(path)
+    with pytest.raises(FileNotFoundError, match="make one"):
+        checkpoint.load(tmp_path / "none.pt")
+
+
+def test_a_checkpoint_cannot_run_code(tmp_path):
+    class Trap:
+        def __reduce__(self):
+            return (tmp_path.joinpath("sprung").touch, ())
+
+    path = tmp_path / "best.pt"
+    torch.save({"format": checkpoint.FORMAT, "weights": Trap()}, path)
+    with pytest.raises(ValueError, match="damaged"):
+        checkpoint.load(path)
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_a_file_is_replaced_only_when_the_new_one_is_on_the_disk(task, tmp_path, monkeypatch):
+    path = tmp_path / "best.pt"
+    path.write_bytes(b"precious")
+    forced = []
+    monkeypatch.setattr("os.fsync", lambda file: forced.append(path.read_bytes()))
+    checkpoint.save(make_checkpoint(task), path)
+    assert forced[0] == b"precious" and forced[-1] == path.read_bytes() != b"precious"
+
+
+def test_a_full_disk_leaves_the_old_file_and_no_other(task, tmp_path, monkeypatch):
+    path = tmp_path / "best.pt"
+    path.write_bytes(b"precious")
+
+    def fail(file):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", fail)
+    with pytest.raises(OSError, match="No space left on device.*best.pt"):
+        checkpoint.save(make_checkpoint(task), path)
+    assert path.read_bytes() == b"precious" and names(tmp_path) == ["best.pt"]
+
+
+def test_a_run_keeps_best_and_last_and_the_last_epochs(task, tmp_path):
+    checkpoint.start(tmp_path)
+    checkpoint.keep(tmp_path, make_checkpoint(task, 0), best=False)
+    assert names(tmp_path) == ["unfinished/last.pt"]
+    for epoch in range(1, 6):
+        checkpoint.keep(tmp_path, make_checkpoint(task, epoch), best=epoch == 2)
+    assert checkpoint.KEPT == 3
+    kept = ["best.pt", "epoch-003.pt", "epoch-004.pt", "epoch-005.pt", "last.pt"]
+    assert names(tmp_path) == [f"unfinished/{name}" for name in kept]
+    assert checkpoint.is_unfinished(tmp_path)
+    checkpoint.finish(tmp_path, 5)
+    assert names(tmp_path) == kept and not checkpoint.is_unfinished(tmp_path)
+    ends = {name: len(checkpoint.load(tmp_path / name).history) for name in kept}
+    assert list(ends.values()) == [2, 3, 4, 5, 5]
+
+
+def test_a_new_run_replaces_an_older_one_only_when_it_is_over(task, tmp_path):
+    old = [tmp_path / name for name in ("best.pt", "epoch-009.pt", "last.pt", "notes.txt")]
+    for path in old:
+        path.write_bytes(b"old")
+    (tmp_path / "unfinished").mkdir()
+    (tmp_path / "unfinished" / "epoch-002.pt").write_bytes(b"of a run that was broken off")
+    checkpoint.start(tmp_path)
+    checkpoint.keep(tmp_path, make_checkpoint(task, 1), best=True)
+    assert all(path.read_bytes() == b"old" for path in old)
+    checkpoint.finish(tmp_path, 1)
+    assert names(tmp_path) == ["best.pt", "epoch-001.pt", "last.pt", "notes.txt"]
+    assert len(checkpoint.latest(tmp_path).history) == 1
+
+
+def test_latest_prefers_the_run_that_was_broken_off(task, tmp_path):
+    assert checkpoint.latest(tmp_path) is None
+    checkpoint.save(make_checkpoint(task, 5), tmp_path / "last.pt")
+    assert len(checkpoint.latest(tmp_path).history) == 5
+    checkpoint.start(tmp_path)
+    assert len(checkpoint.latest(tmp_path).history) == 5
+    checkpoint.keep(tmp_path, make_checkpoint(task, 2), best=False)
+    assert len(checkpoint.latest(tmp_path).history) == 2
+
+
+def test_all_that_training_needs_is_in_the_file(task, tmp_path):
+    model = fresh_model(task)
+    train(model, task, replace(TINY, epochs=1), tmp_path, report=silent)
+    content = torch.load(tmp_path / "last.pt", weights_only=True)
+    learner = content.pop("learner")
+    assert set(content) == {"format", "config", "words", "history", "corpus", "digest", "weights"}
+    assert set(learner) == {"adam", "schedule", "scaler", "random", "random cuda"}
+    steps = -(-len(task.pairs.train) // TINY.batch_size)
+    assert [state["step"] for state in learner["adam"]["state"].values()] == [steps] * len(
+        list(model.parameters())
+    )
+    assert learner["random"].equal(torch.get_rng_state())

@@ -1,0 +1,67 @@
+"""Two processes that share the work learn what one process learns."""
+
+import contextlib
+import io
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from helpers import checkpoint
+from helpers.__main__ import main
+from helpers.config import Config
+from helpers.data import load_task
+from helpers.device import add_up, rank, world_size
+from helpers.tests.tiny import largest_difference
+
+SETTINGS = """--per-length 15 --epochs 2 --hidden-size 8 --emb-size 8 --attn-size 8 --batch-size 18
+              --accumulate 3 --device cpu""".split()
+
+
+def folders(path):
+    return ["--checkpoint-dir", str(path), "--log-dir", str(path / "runs")]
+
+
+@pytest.fixture(scope="module")
+def one_and_two(tmp_path_factory):
+    """The folders and outputs of the same training by one process and by two."""
+    one, two = tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("two")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command += ["-m", "helpers", "train", *SETTINGS, *folders(two)]
+    with contextlib.redirect_stdout(io.TextIOWrapper(io.BytesIO())) as out:
+        assert main(["train", *SETTINGS, *folders(one)]) == 0
+        out.flush()
+        lines = out.buffer.getvalue().decode()
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return one, two, lines, done.stdout
+
+
+def test_the_weights_and_losses_are_the_same(one_and_two):
+    one, two = (checkpoint.load(folder / "last.pt") for folder in one_and_two[:2])
+    assert largest_difference(one.model.parameters(), two.model.parameters()) <= 1e-10
+    for mine, other in zip(one.history, two.history, strict=True):
+        assert other == pytest.approx(mine, rel=1e-10)
+    moments = [c.learner["adam"]["state"] for c in (one, two)]
+    for i, state in moments[0].items():
+        torch.testing.assert_close(state["mean"], moments[1][i]["mean"], rtol=0, atol=1e-10)
+
+
+def test_one_of_them_speaks_and_writes(one_and_two):
+    one, two, lines, two_lines = one_and_two
+    assert lines.count("\n") == 3
+    assert two_lines == lines.replace(str(one), str(two))
+    names = [sorted(path.name for path in folder.glob("*.pt")) for folder in (one, two)]
+    assert names[0] == names[1] == ["best.pt", "epoch-001.pt", "epoch-002.pt", "last.pt"]
+    assert len(list((two / "runs").iterdir())) == 1
+
+
+def test_the_last_batch_leaves_some_parts_empty():
+    """So that the comparison above covers the case: 2 processes with 3 parts each."""
+    rows = len(load_task(Config(per_length=15)).pairs.train)
+    assert 0 < rows % 18 < 6
+
+
+def test_a_process_alone_adds_nothing():
+    assert (rank(), world_size(), add_up(1.5, 2)) == (0, 1, [1.5, 2])

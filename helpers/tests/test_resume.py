@@ -1,0 +1,192 @@
+"""A run that is killed and resumed ends like one that was left alone: weights, history, lines.
+
+The runs are killed with SIGKILL, which no process can catch. Each lives in a process of its own,
+started from a server that has imported everything already, which saves seconds every time.
+"""
+
+import json
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+from dataclasses import replace
+
+import pytest
+import torch
+
+from helpers import checkpoint
+from helpers.tests.tiny import TINY, fresh_model, silent, tiny_task
+from helpers.training import train
+
+server = multiprocessing.get_context("forkserver")
+server.set_forkserver_preload(["helpers.tests.test_resume", "torch._dynamo"])  # slow imports
+
+SMALL = replace(TINY, task="integers", vocab_size=9, max_length=4, per_length=60, lr=0.02)
+CONFIGS = {  # together they have each kind of state that a run has to take up again
+    "cosine, own words": replace(SMALL, epochs=5, teacher_forcing_end=0.5),
+    "plateau, early stop": replace(
+        SMALL, epochs=20, schedule="plateau", plateau_patience=0, patience=2
+    ),
+}
+
+
+def run(folder, config, fatal=None):
+    """One life of a run. If `fatal` is given, it ends just before that operation on a file."""
+    if fatal is not None:
+        die_before(fatal)
+    task, lines = tiny_task(config), []
+    train(fresh_model(task, config), task, config, folder, resume=True, report=lines.append)
+    (folder / "lines.json").write_text(json.dumps(lines))
+
+
+def die_before(fatal):
+    """Counts what is done to files; the operation number `fatal` is not carried out any more, and
+    a file that was about to be forced to the disk is left half written.
+    """
+    count = 0
+
+    def wrap(operation, halve=False):
+        def counted(*args, **options):
+            nonlocal count
+            count += 1
+            if count == fatal:
+                if halve and os.fstat(args[0]).st_size > 4096:
+                    os.ftruncate(args[0], os.fstat(args[0]).st_size // 2)
+                os.kill(os.getpid(), signal.SIGKILL)
+            return operation(*args, **options)
+
+        return counted
+
+    os.fsync = wrap(os.fsync, halve=True)
+    os.replace, os.unlink, os.mkdir = wrap(os.replace), wrap(os.unlink), wrap(os.mkdir)
+    shutil.rmtree = wrap(shutil.rmtree)
+
+
+def live(folder, config, fatal=None, seconds=None):
+    """Starts or resumes a run; kills it after some `seconds`. Returns whether it was killed."""
+    process = server.Process(target=run, args=(folder, config, fatal))
+    process.start()
+    process.join(seconds)
+    if process.is_alive():
+        process.kill()
+        process.join()
+    assert process.exitcode in (0, -signal.SIGKILL)
+    return process.exitcode != 0
+
+
+def contents(folder):
+    """All that a run leaves: what was reported, and what is in each of its files."""
+    found = {"lines": json.loads((folder / "lines.json").read_text())}
+    for path in sorted(folder.rglob("*.pt*")):
+        found[str(path.relative_to(folder))] = torch.load(path, weights_only=True)
+    return found
+
+
+def assert_same(one, other, where=""):
+    """Equal to the last bit: dictionaries, lists and tensors, all the way down."""
+    assert type(one) is type(other), where
+    if isinstance(one, dict):
+        assert list(one) == list(other), where
+        for name in one:
+            assert_same(one[name], other[name], f"{where}/{name}")
+    elif isinstance(one, list | tuple):
+        assert len(one) == len(other), where
+        for i, (some, others) in enumerate(zip(one, other, strict=True)):
+            assert_same(some, others, f"{where}/{i}")
+    elif isinstance(one, torch.Tensor):
+        assert one.dtype == other.dtype and one.equal(other), where
+    else:
+        assert one == other, where
+
+
+@pytest.fixture(scope="module", params=CONFIGS)
+def uninterrupted(request, tmp_path_factory):
+    folder, config = tmp_path_factory.mktemp("whole"), CONFIGS[request.param]
+    assert not live(folder, config)
+    found = contents(folder)
+    epochs = len(found["lines"])
+    kept = [f"epoch-{epoch:03}.pt" for epoch in range(epochs - 2, epochs + 1)]
+    assert set(found) == {"lines", "best.pt", "last.pt", *kept}
+    return config, found
+
+
+def test_killed_at_random_moments(uninterrupted, tmp_path):
+    config, expected = uninterrupted
+    rng, kills, rounds = random.Random(1), 0, 0
+    while kills < 10:
+        rounds += 1
+        folder = tmp_path / str(rounds)
+        folder.mkdir()
+        for _ in range(6):
+            kills += live(folder, config, seconds=rng.uniform(0.05, 0.4))
+        assert not live(folder, config)
+        assert_same(contents(folder), expected)
+    assert rounds <= 10, "the runs end before they can be killed"
+
+
+def test_killed_before_every_operation_on_a_file(uninterrupted, tmp_path):
+    """The first life ends before the first operation, the second before its second, and so on: in
+    the middle of a save, between two files, and while the files of the finished run move up.
+    """
+    config, expected = uninterrupted
+    kills = 0
+    while live(tmp_path, config, fatal=kills + 1):
+        kills += 1
+    assert kills >= 10
+    assert_same(contents(tmp_path), expected)
+
+
+def test_killed_while_the_files_move_up(uninterrupted, tmp_path):
+    config, expected = uninterrupted
+    whole = tmp_path / "whole"
+    assert not live(whole, config)
+    (whole / "lines.json").unlink()
+    for operation in range(1, len(list(whole.iterdir())) + 2):
+        folder = tmp_path / str(operation)
+        shutil.copytree(whole, folder / checkpoint.UNFINISHED)
+        assert live(folder, config, fatal=operation)
+        assert not live(folder, config)
+        assert_same(contents(folder), expected)
+
+
+def test_other_settings_or_data_are_refused(tmp_path):
+    task = tiny_task()
+    config = replace(TINY, epochs=1)
+    train(fresh_model(task), task, config, tmp_path, report=silent)
+    before = (tmp_path / "last.pt").read_bytes()
+    other = replace(config, lr=0.01, epochs=2)
+    with pytest.raises(ValueError, match=r"has epochs 1, not 2, lr 0.002, not 0.01$"):
+        train(fresh_model(task), task, other, tmp_path, resume=True, report=silent)
+    changed = task._replace(sentences=task.sentences._replace(test=[("another",)]))
+    with pytest.raises(ValueError, match="the data have changed"):
+        train(fresh_model(task), changed, config, tmp_path, resume=True, report=silent)
+    assert (tmp_path / "last.pt").read_bytes() == before
+
+
+def test_mixed_precision_goes_on_with_its_scale(tmp_path):
+    """Float32, half precision and a scale that changes on the way."""
+    config = replace(SMALL, amp=True)
+    task = tiny_task(config)
+
+    def model():
+        net = fresh_model(task, config).float()
+        net.decoder.output.bias.register_hook(overflow)
+        return net
+
+    def overflow(grad):  # now and then, whereupon the step is left out
+        return grad * torch.inf if torch.rand(()) < 0.1 else grad
+
+    def stop(epoch):
+        if epoch == 2:
+            raise KeyboardInterrupt
+
+    train(model(), task, config, tmp_path / "whole", report=silent)
+    with pytest.raises(KeyboardInterrupt):
+        train(model(), task, config, tmp_path / "parts", report=silent, on_epoch=stop)
+    train(model(), task, config, tmp_path / "parts", resume=True, report=silent)
+    whole, parts = (
+        torch.load(tmp_path / name / "last.pt", weights_only=True) for name in ("whole", "parts")
+    )
+    assert whole["learner"]["scaler"]["scale"] != 65536
+    assert_same(parts, whole)
