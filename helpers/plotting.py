@@ -66,16 +66,21 @@ def plot_attention_growth(
 
 
 def plot_curves(history: list[dict], title: str) -> None:
-    """Training and validation loss on a log axis, and validation exact match, over the epochs."""
+    """Training and validation loss on a log axis, validation exact match and the learning rate with
+    which each epoch ended, over the epochs.
+    """
     table = pd.DataFrame(history).set_index("epoch")
-    fig, (left, right) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
+    fig, (left, middle, right) = plt.subplots(1, 3, figsize=(12, 3.8), layout="constrained")
     for column, style in (("train loss", "o-"), ("valid loss", "s--")):
         left.plot(table.index, table[column], style, label=column)
     left.set(yscale="log", xlabel="epoch", ylabel="loss (nats per token)")
     left.legend()
-    right.plot(table.index, 100 * table["valid exact match"], "s--", color="C1")
-    right.set(xlabel="epoch", ylabel="validation exact match (%)", ylim=(0, 103))
-    for ax in (left, right):
+    middle.plot(table.index, 100 * table["valid exact match"], "s--", color="C1")
+    middle.set(xlabel="epoch", ylabel="validation exact match (%)", ylim=(0, 103))
+    right.plot(table.index, table["lr"], "d-", color="C2")
+    right.set(xlabel="epoch", ylabel="learning rate", ylim=(0, None))
+    right.ticklabel_format(axis="y", scilimits=(0, 0))
+    for ax in (left, middle, right):
         ax.set_xticks(table.index)
     fig.suptitle(title)
     plt.show()

@@ -85,7 +85,9 @@ def test_a_file_is_replaced_only_when_the_new_one_is_on_the_disk(task, tmp_path,
     path.write_bytes(b"precious")
     forced = []
     monkeypatch.setattr("os.fsync", lambda file: forced.append(path.read_bytes()))
-    checkpoint.save(make_checkpoint(task), path)
+    with open(path, "rb") as old:
+        checkpoint.save(make_checkpoint(task), path)
+        assert old.read() == b"precious", "the new file must take the name, not the place"
     assert forced[0] == b"precious" and forced[-1] == path.read_bytes() != b"precious"
 
 

@@ -146,6 +146,8 @@ def test_killed_while_the_files_move_up(uninterrupted, tmp_path):
         folder = tmp_path / str(operation)
         shutil.copytree(whole, folder / checkpoint.UNFINISHED)
         assert live(folder, config, fatal=operation)
+        if list(folder.glob("unfinished/*.pt")):
+            assert checkpoint.is_unfinished(folder), "so that no new run sweeps them away"
         assert not live(folder, config)
         assert_same(contents(folder), expected)
 

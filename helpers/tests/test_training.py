@@ -210,6 +210,46 @@ def test_curves_and_attention_are_logged(task, tmp_path):
     assert [image.step for image in events.Images("attention")] == [steps, 2 * steps, 3 * steps]
 
 
+def points(log_dir, tag):
+    scalars = EventAccumulator(str(log_dir)).Reload().Scalars(tag)
+    return [(point.step, point.value) for point in scalars]
+
+
+def test_no_step_appears_twice_in_the_curves(task, tmp_path, monkeypatch):
+    """Not after a run that was broken off within an epoch, and not after one that begins anew."""
+    train(fresh_model(task), task, TINY, log_dir=tmp_path / "whole", report=silent)
+    steps, step = iter(range(70)), Learner.step
+
+    def break_off(*args):
+        if next(steps, None) is None:
+            raise KeyboardInterrupt
+        return step(*args)
+
+    folders = {"folder": tmp_path / "run", "log_dir": tmp_path / "parts", "report": silent}
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Learner, "step", break_off)
+        train(fresh_model(task), task, TINY, **folders)
+    train(fresh_model(task), task, TINY, resume=True, **folders)
+    for tag in ("train/loss", "valid/loss"):
+        assert points(tmp_path / "parts", tag) == points(tmp_path / "whole", tag)
+    train(fresh_model(task), task, TINY, **folders)
+    assert points(tmp_path / "parts", "train/loss") == points(tmp_path / "whole", "train/loss")
+
+
+@pytest.mark.parametrize("bucket", [True, False])
+def test_the_loop_buckets_or_not_as_it_is_told(task, monkeypatch, bucket):
+    asked = []
+
+    def spy(*args):
+        asked.append(args[-1])
+        return batches(*args)
+
+    monkeypatch.setattr("helpers.training.batches", spy)
+    config = dataclasses.replace(TINY, epochs=1)
+    train(fresh_model(task), task, config, bucket=bucket, report=silent)
+    assert asked == [bucket]
+
+
 def test_the_integer_task_is_learned_by_the_same_loop():
     sizes = {"emb_size": 16, "hidden_size": 16, "attn_size": 16, "lr": 0.02, "epochs": 8}
     data = {"task": "integers", "vocab_size": 8, "max_length": 4, "per_length": 300}
