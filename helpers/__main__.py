@@ -223,7 +223,7 @@ def main(argv: list[str] | None = None) -> int:
         log(f"python -m helpers: {' '.join(str(reason).split())}")
         return 2
     except KeyboardInterrupt:
-        log("stopped; `train` can go on with --resume")
+        log("stopped" + ("; go on with --resume" if args.run is train_command else ""))
         return 130
     return 0
 

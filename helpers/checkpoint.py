@@ -82,10 +82,11 @@ def load(path: Path) -> Checkpoint:
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"no checkpoint at {path}: make one with `python -m helpers train`")
+    data = io.BytesIO(Path(path).read_bytes())
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's advice about foreign files
-            content = torch.load(path, weights_only=True, map_location="cpu")
+            content = torch.load(data, weights_only=True, map_location="cpu")
         if content["format"] != FORMAT:
             raise ValueError
         config, vocab = Config(**content["config"]), Vocab(content["words"])
@@ -94,8 +95,6 @@ def load(path: Path) -> Checkpoint:
         model.load_state_dict(weights)
         corpus, digest, learner = content["corpus"], content["digest"], content["learner"]
         return Checkpoint(model.eval(), vocab, config, history, corpus, digest, learner)
-    except OSError:
-        raise
     except Exception:  # there are as many ways for a broken file to fail as there are files
         raise ValueError(f"{path} is damaged, or not a checkpoint that `train` wrote") from None
 

@@ -46,6 +46,7 @@ class Log:
             _, weights = model(batch.src, batch.src_lens, batch.trg_in)
             src, trg = (task.vocab.decode(ids) for ids in pair)
             self.writer.add_figure("attention", draw(weights[0].cpu(), src, trg), number)
+            self.writer.flush()  # before the checkpoint, so that a run that goes on lacks no point
 
     def close(self) -> None:
         """Makes sure that everything is in the file."""

@@ -105,37 +105,50 @@ def train(
             on_epoch(0)
     log = Log(log_dir, steps * len(history))
     while not is_over(history, config):
-        epoch, total, tokens = len(history) + 1, 0.0, 0
-        forcing = forcing_in(epoch, config)
-        epoch_batches = batches(task.pairs.train, config.batch_size, config.seed, epoch, bucket)
-        bar = {"total": steps, "leave": False, "ncols": 70, "file": progress or sys.stdout}
-        for i, batch in enumerate(tqdm(epoch_batches, f"epoch {epoch}/{config.epochs}", **bar), 1):
-            step = learner.step(batch, forcing)
-            if not isfinite(step.loss):
-                where = f"epoch {epoch}, batch {i} of {steps}"
-                raise FloatingPointError(f"loss {step.loss} in {where}: try a smaller lr")
-            total, tokens = total + step.loss, tokens + step.tokens
-            log.step(steps * (epoch - 1) + i, step)
+        epoch = len(history) + 1
+        train_loss, lr = train_epoch(learner, task, epoch, bucket, progress, log)
         record = {
             "epoch": epoch,
-            "train loss": total / tokens,
+            "train loss": train_loss,
             "valid loss": mean_loss(model, task.pairs.valid),
             "valid exact match": greedy_exact_match(model, task.pairs.valid),
-            "lr": step.lr,
+            "lr": lr,
         }
         if not isfinite(record["valid loss"]):
             raise FloatingPointError(f"validation loss {record['valid loss']} in epoch {epoch}")
         learner.end_epoch(record["valid loss"])
         history.append(record)
+        log.epoch(steps * epoch, record, model, task)
         save(is_best(history))
         report(epoch_line(history, config))
-        log.epoch(steps * epoch, record, model, task)
         if on_epoch:
             on_epoch(epoch)
     log.close()
     if folder:
         checkpoint.finish(folder, len(history))
     return history
+
+
+def train_epoch(
+    learner: Learner, task: Task, epoch: int, bucket: bool, progress: TextIO | None, log: Log
+) -> tuple[float, float]:
+    """One pass over the training data; returns the mean loss per token and the last learning rate.
+
+    Raises FloatingPointError for a loss that is no finite number.
+    """
+    config, total, tokens = learner.config, 0.0, 0
+    forcing = forcing_in(epoch, config)
+    steps = ceil(len(task.pairs.train) / config.batch_size)
+    epoch_batches = batches(task.pairs.train, config.batch_size, config.seed, epoch, bucket)
+    bar = {"total": steps, "leave": False, "ncols": 70, "file": progress or sys.stdout}
+    for i, batch in enumerate(tqdm(epoch_batches, f"epoch {epoch}/{config.epochs}", **bar), 1):
+        step = learner.step(batch, forcing)
+        if not isfinite(step.loss):
+            where = f"epoch {epoch}, batch {i} of {steps}"
+            raise FloatingPointError(f"loss {step.loss} in {where}: try a smaller lr")
+        total, tokens = total + step.loss, tokens + step.tokens
+        log.step(steps * (epoch - 1) + i, step)
+    return total / tokens, step.lr
 
 
 def forcing_in(epoch: int, config: Config) -> float:
