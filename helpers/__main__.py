@@ -16,12 +16,12 @@ from tqdm import tqdm
 
 from helpers import checkpoint
 from helpers.config import Config
-from helpers.data import load_task, read_lines, reverse_words, tokenize
+from helpers.data import Vocab, load_task, read_lines, reverse_words, tokenize
 from helpers.decoding import reverse_lines
 from helpers.device import choose_device, processes, rank, set_up
 from helpers.metrics import exact_match, matches, token_accuracy, wilson_interval
 from helpers.model import build_model
-from helpers.training import train
+from helpers.training import is_over, train
 
 CHECKPOINT = Path("checkpoints/words/best.pt")
 NAMES = [spec.name for spec in fields(Config)]
@@ -34,45 +34,53 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
+FIRST = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun started, or alone
+
+
 def log(message: str) -> None:
-    print(message, file=sys.stderr)
+    if FIRST:
+        print(message, file=sys.stderr)
 
 
 def train_command(args: argparse.Namespace) -> None:
     """Train a model; its best epoch becomes the checkpoint best.pt."""
     settings = {name: getattr(args, name) for name in NAMES if hasattr(args, name)}
     folder = args.checkpoint_dir or Path("checkpoints", settings.get("task", Config.task))
-    saved = checkpoint.latest(folder) if args.resume else None
+    saved = checkpoint.latest(folder) if args.resume or checkpoint.is_unfinished(folder) else None
+    if saved and saved.history and not args.resume:
+        raise ValueError(
+            f"{folder} holds a run that was broken off: go on with --resume, or remove "
+            f"{folder / checkpoint.UNFINISHED} to begin anew"
+        )
+    saved = saved if args.resume else None
     base = saved.config if saved else Config()
     device = choose_device(settings.get("device", base.device if saved else "auto"))
     amp = settings.get("amp", base.amp if saved else device == "cuda")
-    if amp and device == "cpu":
-        raise ValueError("mixed precision needs a GPU: leave out --amp")
     config = replace(base, **settings | {"device": device, "amp": amp})
     if saved:
         saved.config.check_same(config)
+    if amp and device == "cpu":
+        raise ValueError("mixed precision needs a GPU: leave out --amp")
     with processes(device):
-        if rank() == 0 and not args.resume and checkpoint.is_unfinished(folder):
-            raise ValueError(
-                f"{folder} holds a run that was broken off: go on with --resume, or remove "
-                f"{folder / checkpoint.UNFINISHED} to begin anew"
-            )
-        if rank() == 0 and args.resume and not saved:
+        if args.resume and not saved:
             log(f"nothing to resume in {folder}: a new run begins")
-        run_training(args, config, folder, saved.corpus if saved else None)
+        if saved and is_over(saved.history, config):
+            log(f"the run in {folder} is over already; this is what it said")
+        run_training(args, config, folder, saved)
 
 
-def run_training(args: argparse.Namespace, config: Config, folder: Path, corpus: str | None):
+def run_training(
+    args: argparse.Namespace, config: Config, folder: Path, saved: checkpoint.Checkpoint | None
+) -> None:
     set_up(config.seed, config.device)
-    task = load_task(config, args.corpus or corpus)
-    if rank() == 0:
-        if task.left_out:
-            log(f"left out {task.left_out} lines of more than {config.max_length} words")
-        sizes = ", ".join(f"{len(part)} {name}" for name, part in task.pairs._asdict().items())
-        log(f"pairs: {sizes}; vocabulary: {len(task.vocab)} symbols")
+    task = load_task(config, args.corpus or (saved.corpus if saved else None))
+    if task.left_out:
+        log(f"left out {task.left_out} lines of more than {config.max_length} words")
+    sizes = ", ".join(f"{len(part)} {name}" for name, part in task.pairs._asdict().items())
+    log(f"pairs: {sizes}; vocabulary: {len(task.vocab)} symbols")
     model = build_model(config, len(task.vocab))
-    log_dir = args.log_dir or Path("runs", config.task)
-    train(model, task, config, folder, args.resume, log_dir, progress=sys.stderr)
+    log_dir = args.log_dir or Path("runs", folder.name)
+    train(model, task, config, folder, saved, log_dir, progress=sys.stderr)
     if rank() == 0:
         print(f"checkpoint: {folder / 'best.pt'}")
 
@@ -90,9 +98,8 @@ def evaluate_command(args: argparse.Namespace) -> None:
         lines = [" ".join(sentence) for sentence in task.sentences.test]
     if not lines:
         raise ValueError(f"{args.input} holds no sentence")
-    answers = tqdm(
-        reverse_lines(model, vocab, warn_of_long(lines, config)), "reverse", len(lines), leave=False
-    )
+    checked = check_lines(lines, vocab, config)
+    answers = tqdm(reverse_lines(model, vocab, checked), "reverse", len(lines), leave=False)
     hypotheses = [tokenize(answer) for answer in answers]
     references = [tokenize(reverse_words(line)) for line in lines]
     low, high = wilson_interval(sum(matches(hypotheses, references)), len(lines))
@@ -113,7 +120,7 @@ def reverse_command(args: argparse.Namespace) -> None:
         lines = [" ".join(args.sentence)]
     typed = not args.sentence and sys.stdin.isatty()
     chunk = 1 if typed else 500  # somebody who types wants each answer at once
-    for answer in reverse_lines(model, vocab, warn_of_long(lines, config), chunk):
+    for answer in reverse_lines(model, vocab, check_lines(lines, vocab, config), chunk):
         print(answer, flush=typed)
 
 
@@ -131,17 +138,22 @@ def stdin_lines() -> Iterator[str]:
         raise ValueError("standard input is not UTF-8 text") from None
 
 
-def warn_of_long(lines: Iterable[str], config: Config) -> Iterator[str]:
-    """Passes the lines on; warns once, of the first that is longer than those of the training."""
-    warned = False
-    for line in lines:
-        length = len(tokenize(line))
-        if length > config.max_length and not warned:
+def check_lines(lines: Iterable[str], vocab: Vocab, config: Config) -> Iterator[str]:
+    """Passes the lines on; warns of the first that is longer than those of the training, and of the
+    first that a model which knows no unknown words cannot read.
+    """
+    warned_of_long = warned_of_words = False
+    for number, line in enumerate(lines, start=1):
+        tokens = tokenize(line)
+        if len(tokens) > config.max_length and not warned_of_long:
             log(
-                f"warning: a sentence of {length} words; the model was trained on up to "
+                f"warning: a sentence of {len(tokens)} words; the model was trained on up to "
                 f"{config.max_length}, its answers to longer ones are likely to be wrong"
             )
-            warned = True
+            warned_of_long = True
+        if not vocab.knows(tokens) and not warned_of_words:
+            log(f"warning: line {number} has words that the model does not know: it stays empty")
+            warned_of_words = True
         yield line
 
 
@@ -152,11 +164,8 @@ def build_parser() -> Parser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def add_command(name: str, run: Callable[[argparse.Namespace], None]) -> Parser:
-        style = argparse.ArgumentDefaultsHelpFormatter
         help = run.__doc__
-        sub = commands.add_parser(
-            name, help=help, description=help, formatter_class=style, allow_abbrev=False
-        )
+        sub = commands.add_parser(name, help=help, description=help, allow_abbrev=False)
         sub.set_defaults(run=run)
         return sub
 
@@ -170,7 +179,7 @@ def build_parser() -> Parser:
     )
     add_folder = partial(sub.add_argument, type=Path, metavar="DIR")
     add_folder("--checkpoint-dir", help="for the checkpoints (default: checkpoints/TASK)")
-    add_folder("--log-dir", help="for TensorBoard (default: runs/TASK)")
+    add_folder("--log-dir", help="for TensorBoard (default: runs/NAME of the checkpoint folder)")
     sub.add_argument(
         "--resume",
         action="store_true",
@@ -190,7 +199,11 @@ def build_parser() -> Parser:
     )
     for sub in (evaluate, reverse):
         sub.add_argument(
-            "--checkpoint", type=Path, default=CHECKPOINT, metavar="FILE", help="made by train"
+            "--checkpoint",
+            type=Path,
+            default=CHECKPOINT,
+            metavar="FILE",
+            help=f"made by train (default: {CHECKPOINT})",
         )
     return parser
 
@@ -217,13 +230,22 @@ def main(argv: list[str] | None = None) -> int:
         sys.stdout.flush()
     except BrokenPipeError:  # the reader, `head` perhaps, has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if args.run is train_command:
+            log("nobody reads the output any more: stopped; go on with --resume")
+            return 2
     except (OSError, ValueError, FloatingPointError) as error:
         named = isinstance(error, OSError) and error.filename is not None
         reason = f"{error.filename}: {error.strerror}" if named else error
         log(f"python -m helpers: {' '.join(str(reason).split())}")
         return 2
+    except (MemoryError, RuntimeError) as error:
+        if FIRST and "memory" not in str(error).lower():
+            raise
+        log("python -m helpers: out of memory: try a smaller model or batch, or --accumulate")
+        return 2
     except KeyboardInterrupt:
-        log("stopped" + ("; go on with --resume" if args.run is train_command else ""))
+        same = "; the same command with --resume goes on" if args.run is train_command else ""
+        log(f"stopped{same}")
         return 130
     return 0
 

@@ -21,6 +21,7 @@ from helpers.model import Seq2Seq, build_model
 
 FORMAT = "reversal 2"
 UNFINISHED = "unfinished"
+NEW, OLD = f"{UNFINISHED}.new", f"{UNFINISHED}.old"  # for a moment, when a run begins
 KEPT = 3  # epoch-NNN.pt files; older ones are removed
 
 
@@ -66,12 +67,17 @@ def write(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(beside, path)
+        sync(path.parent)
     except OSError as error:
         beside.unlink(missing_ok=True)
         raise OSError(error.errno, error.strerror, str(path)) from None
-    folder = os.open(path.parent, os.O_RDONLY)
-    os.fsync(folder)  # so that the new name, too, outlives a power cut
-    os.close(folder)
+
+
+def sync(folder: Path) -> None:
+    """Makes sure that names given in a folder outlive a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    os.fsync(handle)
+    os.close(handle)
 
 
 def load(path: Path) -> Checkpoint:
@@ -96,7 +102,9 @@ def load(path: Path) -> Checkpoint:
         corpus, digest, learner = content["corpus"], content["digest"], content["learner"]
         return Checkpoint(model.eval(), vocab, config, history, corpus, digest, learner)
     except Exception:  # there are as many ways for a broken file to fail as there are files
-        raise ValueError(f"{path} is damaged, or not a checkpoint that `train` wrote") from None
+        raise ValueError(
+            f"{path} is damaged, or no checkpoint of this version of `train`"
+        ) from None
 
 
 def is_unfinished(folder: Path) -> bool:
@@ -104,20 +112,28 @@ def is_unfinished(folder: Path) -> bool:
     return (folder / UNFINISHED / "last.pt").exists()
 
 
-def start(folder: Path) -> None:
-    """Makes room for a new run. What a run that was broken off has left is removed."""
-    shutil.rmtree(folder / UNFINISHED, ignore_errors=True)
-    (folder / UNFINISHED).mkdir(parents=True)
+def start(folder: Path, checkpoint: Checkpoint) -> None:
+    """Begins a new run with the state before its first step. What a run that was broken off has
+    left there is removed.
+    """
+    clear(folder, NEW, OLD)
+    (folder / NEW).mkdir(parents=True)
+    save(checkpoint, folder / NEW / "last.pt")
+    if (folder / UNFINISHED).exists():
+        os.replace(folder / UNFINISHED, folder / OLD)
+    os.replace(folder / NEW, folder / UNFINISHED)
+    sync(folder)
+    clear(folder, OLD)
 
 
 def keep(folder: Path, checkpoint: Checkpoint, best: bool) -> None:
-    """Adds an epoch to the run in `folder`; epoch 0 is the state before the first step.
+    """Adds an epoch to the run in `folder`.
 
     `last.pt`, from which a run goes on, is written last: an epoch whose files were not all written
     is trained once more.
     """
     unfinished, epoch = folder / UNFINISHED, len(checkpoint.history)
-    names = [*epoch_names(epoch)[-1:], *(["best.pt"] if best else []), "last.pt"]
+    names = [epoch_names(epoch)[-1], *(["best.pt"] if best else []), "last.pt"]
     save(checkpoint, *(unfinished / name for name in names))
     remove_epochs(unfinished, epoch)
 
@@ -126,11 +142,19 @@ def finish(folder: Path, epoch: int) -> None:
     """Moves the files of a run that ended with `epoch` up to `folder`, `last.pt` as the last: if
     this is broken off, the run can still be resumed, and the rest is done then.
     """
-    remove_epochs(folder, epoch)
-    for name in ("best.pt", *epoch_names(epoch), "last.pt"):
-        if (folder / UNFINISHED / name).exists():
-            os.replace(folder / UNFINISHED / name, folder / name)
-    shutil.rmtree(folder / UNFINISHED, ignore_errors=True)
+    if is_unfinished(folder):
+        remove_epochs(folder, epoch)
+        for name in ("best.pt", *epoch_names(epoch), "last.pt"):
+            if (folder / UNFINISHED / name).exists():
+                os.replace(folder / UNFINISHED / name, folder / name)
+        sync(folder)
+    clear(folder, UNFINISHED, NEW, OLD)
+
+
+def clear(folder: Path, *names: str) -> None:
+    """Removes folders inside `folder`, where they exist."""
+    for name in names:
+        shutil.rmtree(folder / name, ignore_errors=True)
 
 
 def epoch_names(epoch: int) -> list[str]:
@@ -140,7 +164,7 @@ def epoch_names(epoch: int) -> list[str]:
 
 def remove_epochs(folder: Path, epoch: int) -> None:
     """Removes the files of all epochs but the last `KEPT` ones after `epoch`."""
-    for path in folder.glob("epoch-*.pt"):
+    for path in folder.glob("epoch-[0-9][0-9][0-9]*.pt"):
         if path.name not in epoch_names(epoch):
             path.unlink(missing_ok=True)
 

@@ -20,7 +20,9 @@ class Config:
     # data
     task: str = choice("words", ("words", "integers"), "what is to be reversed")
     max_length: int = number(12, 3, 200, "words or integers in the longest source of the data")
-    per_length: int = number(2400, 1, 100_000, "generated sources of each length")
+    per_length: int = number(
+        2400, 1, 100_000, "generated sources of each length (words: and as many shuffled)"
+    )
     unk_rate: float = number(0.2, 0, 1, "words: share of training sentences masked with <unk>")
     vocab_size: int = number(53, 4, 100_000, "integers: they run from 3 to one less than this")
     # model
@@ -32,7 +34,9 @@ class Config:
     device: str = choice("cpu", ("cpu", "cuda"), "cpu computes in float64, cuda in float32")
     amp: bool = choice(False, (False, True), "automatic mixed precision")
     epochs: int = number(5, 1, 10_000, "passes over the training data, at most")
-    patience: int = number(0, 0, 10_000, "epochs without a better exact match to stop after; 0: no")
+    patience: int = number(
+        0, 0, 10_000, "stop after so many epochs without a better exact match; 0: never"
+    )
     batch_size: int = number(32, 1, 65_536, "sources in a training step, over all processes")
     accumulate: int = number(1, 1, 65_536, "parts of a batch whose gradients are added up")
     lr: float = number(2e-3, 1e-5, 1, "learning rate at the start")
@@ -42,15 +46,17 @@ class Config:
     plateau_patience: int = number(1, 0, 10_000, "plateau: bad epochs (validation loss) to wait")
     beta1: float = number(0.9, 0, 0.999999, "Adam: share of the mean kept in each step")
     beta2: float = number(0.98, 0, 0.999999, "Adam: share of the mean square kept in each step")
-    eps: float = number(1e-8, 0, 1, "Adam: added to the root of the mean square")
+    eps: float = number(1e-8, 1e-16, 1, "Adam: added to the root of the mean square")
     weight_decay: float = number(0.0, 0, 100, "Adam: decoupled weight decay (AdamW)")
     max_norm: float = number(1.0, 1e-9, 1e9, "global norm that the gradient is clipped to")
-    teacher_forcing: float = number(1.0, 0, 1, "share of true previous words in the first epoch")
-    teacher_forcing_end: float = number(1.0, 0, 1, "the same in the last epoch; linear in between")
+    teacher_forcing: float = number(1.0, 0, 1, "share of previous words that are the true ones")
+    teacher_forcing_end: float = number(None, 0, 1, "moves on a line to this share; None: it stays")
 
     def __post_init__(self):
         for spec in fields(self):
             value, limits = getattr(self, spec.name), spec.metadata
+            if value is None and spec.default is None:
+                continue
             if "options" in limits:
                 if value not in limits["options"]:
                     options = " or ".join(str(option) for option in limits["options"])

@@ -65,6 +65,10 @@ class Vocab:
     def __len__(self) -> int:
         return len(self.words)
 
+    def knows(self, tokens: Iterable[str]) -> bool:
+        """Whether all of the tokens can be encoded."""
+        return "<unk>" in self.ids or all(vocab_key(token) in self.ids for token in tokens)
+
     def encode(self, tokens: Sequence[str]) -> list[int]:
         """The ids of tokens; a token whose key is not in the vocabulary becomes `UNK`.
 
@@ -148,7 +152,7 @@ def split(sentences: Iterable[Sentence], seed: int) -> Splits:
 class ReversalDataset(Dataset[Pair]):
     """Pairs of a source and its reversal: a list of pairs that makes the targets when asked.
 
-    Serves `batches` below as well as torch's own `DataLoader(..., collate_fn=collate)`.
+    Serves `batches` as well as torch's own `DataLoader(..., collate_fn=collate)`.
     """
 
     def __init__(self, sources: list[list[int]]):

@@ -94,10 +94,12 @@ def spell(tokens: Sentence, src: list[int], answer: Decoded, vocab: Vocab) -> li
 def reverse_lines(
     model: Seq2Seq, vocab: Vocab, lines: Iterable[str], chunk: int = 500
 ) -> Iterator[str]:
-    """What the model makes of each line, one answer a line; an empty line stays empty."""
+    """What the model makes of each line, one answer a line. It is empty for an empty line, and for
+    one with words that the vocabulary does not know, if there is no "<unk>" to stand for them.
+    """
     lines = iter(lines)
     while block := [tokenize(line) for line in islice(lines, chunk)]:
-        sources = [vocab.encode(tokens) for tokens in block]
+        sources = [vocab.encode(tokens) if vocab.knows(tokens) else [] for tokens in block]
         answers = iter(decode(model, [src for src in sources if src]))
         for tokens, src in zip(block, sources, strict=True):
             yield " ".join(spell(tokens, src, next(answers), vocab)) if src else ""

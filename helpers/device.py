@@ -21,9 +21,9 @@ def choose_device(name: str) -> str:
 
 
 def set_up(seed: int, device: str = "cpu") -> None:
-    """Seeds the random numbers and sets the precision: float32 on a GPU, float64 on a CPU, and
-    there one thread. That makes runs on a CPU repeatable, digit for digit, also on another machine;
-    a second thread gains nothing at these sizes and changes the rounding.
+    """Seeds the random numbers and sets the precision: float32 on a GPU, float64 on a CPU. There
+    runs are repeatable, digit for digit, also on another machine. One thread, since a second gains
+    nothing at these sizes and changes the rounding.
     """
     torch.manual_seed(seed)
     torch.set_default_dtype(torch.float64 if device == "cpu" else torch.float32)
@@ -40,6 +40,8 @@ def processes(device: str) -> Iterator[None]:
         yield
         return
     if device == "cuda":
+        if int(os.environ["LOCAL_RANK"]) >= torch.cuda.device_count():
+            raise ValueError(f"more processes than GPUs: {torch.cuda.device_count()}")
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     dist.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo")
     try:

@@ -51,6 +51,7 @@ class Step(NamedTuple):
     norm: float  # of the gradient, before clipping
     clipped: float  # the same, after it
     lr: float  # learning rate
+    scale: float  # of the loss in mixed precision, else 1
 
 
 class Learner:
@@ -84,7 +85,7 @@ class Learner:
             snap_to_grid(self.model)
             if self.config.schedule == "cosine":
                 self.schedule.step()
-        return Step(loss, tokens, norm, min(norm, self.config.max_norm), lr)
+        return Step(loss, tokens, norm, min(norm, self.config.max_norm), lr, scale)
 
     def backward(self, batch: Batch, forcing: float = 1.0) -> tuple[float, int]:
         """Leaves the (scaled) gradient of the mean loss per token in the parameters; returns the

@@ -1,5 +1,6 @@
 """Curves and attention figures for TensorBoard: `tensorboard --logdir runs`."""
 
+from math import isfinite
 from pathlib import Path
 
 import torch
@@ -30,8 +31,9 @@ class Log:
             add = self.writer.add_scalar
             add("train/loss", step.loss / step.tokens, number)
             add("train/learning rate", step.lr, number)
-            add("train/gradient norm", step.norm, number)
-            add("train/gradient norm, clipped", step.clipped, number)
+            if isfinite(step.norm):  # else the step was left out
+                add("train/gradient norm", step.norm, number)
+                add("train/gradient norm, clipped", step.clipped, number)
 
     @torch.no_grad()
     def epoch(self, number: int, record: dict, model: Seq2Seq, task: Task) -> None:

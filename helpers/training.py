@@ -21,6 +21,8 @@ from helpers.logs import Log
 from helpers.metrics import matches
 from helpers.model import Seq2Seq
 
+SMALLEST_SCALE = 2**-20  # of the loss in mixed precision; it gets there if no gradient is finite
+
 
 @torch.no_grad()
 def mean_loss(model: Seq2Seq, pairs: Sequence[Pair], batch_size: int = 500) -> float:
@@ -56,7 +58,7 @@ def train(
     task: Task,
     config: Config,
     folder: Path | None = None,
-    resume: bool = False,
+    saved: Checkpoint | None = None,
     log_dir: Path | None = None,
     bucket: bool = True,
     report: Callable[[str], None] = print,
@@ -67,10 +69,10 @@ def train(
     that vanishes at its end is drawn on `progress`, by default on stdout.
 
     With a `folder`, each epoch is saved in it (see `checkpoint`); `best.pt` is the epoch with the
-    lowest validation loss. With `resume`, a run that was broken off goes on after its last whole
-    epoch, to the same weights, history and reported lines as if nothing had happened; if there is
-    none, a new one begins. With a `log_dir`, curves for TensorBoard are written there.
-    `on_epoch(epoch)` is called after each epoch, and as epoch 0 before the first.
+    lowest validation loss. A run that was broken off goes on from `saved`, its `checkpoint.latest`:
+    on a CPU to the same weights, history and reported lines as if nothing had happened. With a
+    `log_dir`, curves for TensorBoard are written there. `on_epoch(epoch)` is called after each
+    epoch, and as epoch 0 before the first.
 
     Returns the history: for each epoch a dictionary of what was reported. Raises FloatingPointError
     as soon as the loss is no longer a finite number, and ValueError if the run to resume had other
@@ -78,32 +80,27 @@ def train(
     """
     steps = ceil(len(task.pairs.train) / config.batch_size)
     learner = Learner(model, config, config.epochs * steps)
-    saved = checkpoint.latest(folder) if folder and resume else None
+    history, digest = list(saved.history if saved else []), task.digest()
+    if saved:
+        saved.config.check_same(config)
+        if saved.digest != digest:
+            raise ValueError("the run to resume had other data")
+        model.load_state_dict(saved.model.state_dict())
+        learner.load_state_dict(saved.learner)
     if rank() > 0:  # only process 0 writes and speaks
         folder, log_dir, report, progress = None, None, lambda line: None, io.StringIO()
 
-    def save(best: bool) -> None:
-        if folder:
-            data = (task.vocab, config, history, task.corpus, task.digest())
-            checkpoint.keep(folder, Checkpoint(model, *data, learner.state_dict()), best)
+    def state() -> Checkpoint:
+        data = (task.vocab, config, history, task.corpus, digest)
+        return Checkpoint(model, *data, learner.state_dict())
 
-    history: list[dict] = []
-    if saved:
-        saved.config.check_same(config)
-        if saved.digest != task.digest():
-            raise ValueError("the data have changed since the run to resume began")
-        model.load_state_dict(saved.model.state_dict())
-        learner.load_state_dict(saved.learner)
-        for record in saved.history:
-            history.append(record)
-            report(epoch_line(history, config))
-    else:
-        if folder:
-            checkpoint.start(folder)
-        save(best=False)
-        if on_epoch:
-            on_epoch(0)
     log = Log(log_dir, steps * len(history))
+    for epoch in range(1, len(history) + 1):
+        report(epoch_line(history[:epoch], config))
+    if folder and not saved:
+        checkpoint.start(folder, state())
+    if on_epoch and not saved:
+        on_epoch(0)
     while not is_over(history, config):
         epoch = len(history) + 1
         train_loss, lr = train_epoch(learner, task, epoch, bucket, progress, log)
@@ -119,11 +116,14 @@ def train(
         learner.end_epoch(record["valid loss"])
         history.append(record)
         log.epoch(steps * epoch, record, model, task)
-        save(is_best(history))
+        if folder:
+            checkpoint.keep(folder, state(), is_best(history))
         report(epoch_line(history, config))
         if on_epoch:
             on_epoch(epoch)
     log.close()
+    if len(history) < config.epochs:
+        report(f"stopped: the exact match has not risen for {config.patience} epochs")
     if folder:
         checkpoint.finish(folder, len(history))
     return history
@@ -143,9 +143,10 @@ def train_epoch(
     bar = {"total": steps, "leave": False, "ncols": 70, "file": progress or sys.stdout}
     for i, batch in enumerate(tqdm(epoch_batches, f"epoch {epoch}/{config.epochs}", **bar), 1):
         step = learner.step(batch, forcing)
-        if not isfinite(step.loss):
+        if not isfinite(step.loss) or step.scale < SMALLEST_SCALE:
+            what = "the gradient overflows" if isfinite(step.loss) else f"loss {step.loss}"
             where = f"epoch {epoch}, batch {i} of {steps}"
-            raise FloatingPointError(f"loss {step.loss} in {where}: try a smaller lr")
+            raise FloatingPointError(f"{what} in {where}: try a smaller lr")
         total, tokens = total + step.loss, tokens + step.tokens
         log.step(steps * (epoch - 1) + i, step)
     return total / tokens, step.lr
@@ -153,8 +154,9 @@ def train_epoch(
 
 def forcing_in(epoch: int, config: Config) -> float:
     """The share of true previous words in an epoch: on a line from the first to the last."""
+    start, end = config.teacher_forcing, config.teacher_forcing_end
     way = (epoch - 1) / max(1, config.epochs - 1)
-    return config.teacher_forcing + way * (config.teacher_forcing_end - config.teacher_forcing)
+    return start if end is None else start + way * (end - start)
 
 
 def is_best(history: list[dict]) -> bool:

@@ -63,7 +63,7 @@ def test_truncated_and_foreign_checkpoints_are_refused(task, tmp_path):
     with pytest.raises(ValueError, match="damaged"):
         checkpoint.load(path)
     torch.save({"weights": torch.zeros(2)}, path)
-    with pytest.raises(ValueError, match="not a checkpoint"):
+    with pytest.raises(ValueError, match="no checkpoint"):
         checkpoint.load(path)
     with pytest.raises(FileNotFoundError, match="make one"):
         checkpoint.load(tmp_path / "none.pt")
@@ -106,8 +106,7 @@ def test_a_full_disk_leaves_the_old_file_and_no_other(task, tmp_path, monkeypatc
 
 
 def test_a_run_keeps_best_and_last_and_the_last_epochs(task, tmp_path):
-    checkpoint.start(tmp_path)
-    checkpoint.keep(tmp_path, make_checkpoint(task, 0), best=False)
+    checkpoint.start(tmp_path, make_checkpoint(task, 0))
     assert names(tmp_path) == ["unfinished/last.pt"]
     for epoch in range(1, 6):
         checkpoint.keep(tmp_path, make_checkpoint(task, epoch), best=epoch == 2)
@@ -122,25 +121,37 @@ def test_a_run_keeps_best_and_last_and_the_last_epochs(task, tmp_path):
 
 
 def test_a_new_run_replaces_an_older_one_only_when_it_is_over(task, tmp_path):
-    old = [tmp_path / name for name in ("best.pt", "epoch-009.pt", "last.pt", "notes.txt")]
+    kept = ("epoch-good.pt", "notes.txt")
+    old = [tmp_path / name for name in ("best.pt", "epoch-009.pt", "last.pt", *kept)]
     for path in old:
         path.write_bytes(b"old")
     (tmp_path / "unfinished").mkdir()
     (tmp_path / "unfinished" / "epoch-002.pt").write_bytes(b"of a run that was broken off")
-    checkpoint.start(tmp_path)
+    checkpoint.start(tmp_path, make_checkpoint(task, 0))
+    assert names(tmp_path / "unfinished") == ["last.pt"]
     checkpoint.keep(tmp_path, make_checkpoint(task, 1), best=True)
     assert all(path.read_bytes() == b"old" for path in old)
     checkpoint.finish(tmp_path, 1)
-    assert names(tmp_path) == ["best.pt", "epoch-001.pt", "last.pt", "notes.txt"]
+    assert names(tmp_path) == ["best.pt", "epoch-001.pt", "epoch-good.pt", "last.pt", "notes.txt"]
     assert len(checkpoint.latest(tmp_path).history) == 1
+
+
+def test_a_run_that_is_over_takes_nothing_from_what_another_left(task, tmp_path):
+    checkpoint.save(make_checkpoint(task, 5), tmp_path / "best.pt", tmp_path / "last.pt")
+    before = (tmp_path / "best.pt").read_bytes()
+    (tmp_path / "unfinished").mkdir()
+    (tmp_path / "unfinished" / "best.pt").write_bytes(b"of another run")
+    checkpoint.finish(tmp_path, 5)
+    assert (tmp_path / "best.pt").read_bytes() == before
+    assert names(tmp_path) == ["best.pt", "last.pt"]
 
 
 def test_latest_prefers_the_run_that_was_broken_off(task, tmp_path):
     assert checkpoint.latest(tmp_path) is None
     checkpoint.save(make_checkpoint(task, 5), tmp_path / "last.pt")
     assert len(checkpoint.latest(tmp_path).history) == 5
-    checkpoint.start(tmp_path)
-    assert len(checkpoint.latest(tmp_path).history) == 5
+    checkpoint.start(tmp_path, make_checkpoint(task, 0))
+    assert checkpoint.latest(tmp_path).history == []
     checkpoint.keep(tmp_path, make_checkpoint(task, 2), best=False)
     assert len(checkpoint.latest(tmp_path).history) == 2
 

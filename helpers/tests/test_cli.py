@@ -4,7 +4,7 @@ import io
 import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import fields
+from dataclasses import fields, replace
 from unittest import mock
 
 import pytest
@@ -137,7 +137,8 @@ def test_a_run_killed_as_a_process_goes_on_with_resume(tmp_path):
 def test_resume_of_a_run_that_is_over_repeats_what_it_said(trained):
     path, out, _ = trained
     before = path.read_bytes()
-    assert run("train", "--resume", *folders(path.parent))[0] == out
+    again, err = run("train", "--resume", *folders(path.parent))
+    assert again == out and "is over already" in err
     assert path.read_bytes() == before
 
 
@@ -147,6 +148,29 @@ def test_resume_refuses_other_settings_and_names_them(trained):
     out, err = run("train", "--resume", *flags, *folders(path.parent), status=2)
     assert out == "" and err.count("\n") == 1
     assert "hidden_size 8, not 9, schedule cosine, not plateau" in err
+
+
+def test_a_run_that_cannot_begin_does_not_bar_the_way(tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    wrong = ["--checkpoint-dir", tmp_path / "run", "--log-dir", tmp_path / "file" / "logs"]
+    _, err = run("train", *SMALL, *wrong, status=2)
+    assert err.count("\n") == 2
+    assert run("train", *SMALL, *folders(tmp_path / "run"))[0].count("\n") == 2
+
+
+def test_out_of_memory_is_one_line(tmp_path):
+    with mock.patch("helpers.__main__.build_model", side_effect=RuntimeError("can't get memory")):
+        _, err = run("train", *SMALL, *folders(tmp_path), status=2)
+    assert "out of memory" in err and err.count("\n") == 2
+
+
+def test_a_checkpoint_of_a_gpu_is_not_continued_on_a_cpu(trained, tmp_path):
+    saved = checkpoint.load(trained[0])
+    on_gpu = replace(saved.config, device="cuda", amp=True)
+    checkpoint.save(saved._replace(config=on_gpu), tmp_path / "last.pt")
+    _, err = run("train", "--resume", "--device", "cpu", *folders(tmp_path), status=2)
+    assert "device cuda, not cpu" in err
+    assert run("reverse", "--checkpoint", tmp_path / "last.pt", "the cat")[0].count("\n") == 1
 
 
 def test_resume_without_a_run_begins_one(tmp_path):
@@ -161,8 +185,9 @@ def test_integers_are_trained_evaluated_and_reversed(tmp_path):
     assert run("evaluate", "--checkpoint", path)[0].startswith("sentences: ")
     out, _ = run("reverse", "--checkpoint", path, "3 12 7")
     assert set(out.split()) <= set(map(str, range(3, 13)))
-    _, err = run("reverse", "--checkpoint", path, "3 13", status=2)
-    assert "'13' is not in the vocabulary" in err and err.count("\n") == 1
+    out, err = run("reverse", "--checkpoint", path, stdin=b"3 4\n3 13\n5 cat\n12\n")
+    assert [bool(line) for line in out.splitlines()] == [True, False, False, True]
+    assert err.startswith("warning: line 2 has words") and err.count("\n") == 1
 
 
 def test_every_setting_is_a_flag_with_its_default():

@@ -70,6 +70,10 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(task, accumulate):
     loss, tokens = whole.backward(batch)
     assert parts.backward(batch) == (pytest.approx(loss, rel=1e-12), tokens)
     assert largest_difference(gradients(whole.model), gradients(parts.model)) <= 1e-12
+    for learner in (whole, parts):  # and if some words are the model's own
+        torch.manual_seed(0)
+        learner.backward(batch, forcing=0.3)
+    assert largest_difference(gradients(whole.model), gradients(parts.model)) <= 1e-12
 
 
 def test_the_gradient_is_that_of_the_mean_loss_per_token(task):

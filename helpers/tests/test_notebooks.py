@@ -78,6 +78,7 @@ PRINTED = {  # how a notebook prints what a row of the README's table of results
     "attention weight on padding": ("04_evaluation", "weights on padding, the largest is {}\n"),
     "exact match of the same": ("05_analysis", "attention and of {} without it"),
     "exact match of a second": ("04_evaluation", "integers: exact match {} of 2,105 sequences\n"),
+    "alignment accuracy of that": ("04_evaluation", "integers: alignment accuracy {}\n"),
 }
 
 

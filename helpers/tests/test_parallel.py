@@ -15,8 +15,8 @@ from helpers.device import add_up, rank, world_size
 from helpers.tests.tiny import largest_difference
 
 SETTINGS = """--task integers --vocab-size 8 --max-length 4 --per-length 300 --lr 0.02 --epochs 3
-              --hidden-size 16 --emb-size 16 --attn-size 16 --batch-size 21 --accumulate 3
-              --device cpu""".split()
+              --hidden-size 16 --emb-size 16 --attn-size 16 --batch-size 21
+              --accumulate 3 --teacher-forcing-end 0.5 --device cpu""".split()
 
 
 def folders(path):

@@ -10,6 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from helpers import checkpoint
 from helpers.data import PAD, batches
+from helpers.device import set_up
 from helpers.learner import Learner
 from helpers.tests.tiny import TINY, fresh_model, silent, tiny_task
 from helpers.training import forcing_in, greedy_exact_match, is_over, mean_loss, train
@@ -135,6 +136,14 @@ def test_a_model_that_breaks_in_the_last_step_is_not_saved(task, tmp_path, monke
     assert len(checkpoint.latest(tmp_path).history) == 1
 
 
+def test_gradients_that_always_overflow_stop_the_run(task):
+    set_up(TINY.seed, device="cuda")  # float32
+    model = fresh_model(task).float()
+    model.decoder.output.bias.register_hook(lambda grad: grad * torch.inf)
+    with pytest.raises(FloatingPointError, match="the gradient overflows in epoch 2, batch"):
+        train(model, task, dataclasses.replace(TINY, amp=True), report=silent)
+
+
 def test_clipping_is_part_of_the_loop(task, monkeypatch):
     norms = []
 
@@ -151,8 +160,10 @@ def test_training_stops_when_the_exact_match_no_longer_rises(task, monkeypatch):
     scores = iter([0.1, 0.3, 0.2, 0.3, 0.9])
     monkeypatch.setattr("helpers.training.greedy_exact_match", lambda *args: next(scores))
     config = dataclasses.replace(TINY, epochs=5, patience=2)
-    history = train(fresh_model(task), task, config, report=silent)
+    lines = []
+    history = train(fresh_model(task), task, config, report=lines.append)
     assert [record["valid exact match"] for record in history] == [0.1, 0.3, 0.2, 0.3]
+    assert lines[4:] == ["stopped: the exact match has not risen for 2 epochs"]
 
 
 def test_without_patience_training_goes_on():
@@ -190,6 +201,7 @@ def test_the_share_of_true_words_follows_a_line(task, monkeypatch):
     train(fresh_model(task), task, config, report=silent)
     assert list(dict.fromkeys(shares)) == [1.0, 0.75, 0.5]
     assert forcing_in(1, dataclasses.replace(config, epochs=1)) == 1.0
+    assert forcing_in(3, dataclasses.replace(TINY, teacher_forcing=0.3)) == 0.3
 
 
 def test_curves_and_attention_are_logged(task, tmp_path):
@@ -229,7 +241,7 @@ def test_no_step_appears_twice_in_the_curves(task, tmp_path, monkeypatch):
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Learner, "step", break_off)
         train(fresh_model(task), task, TINY, **folders)
-    train(fresh_model(task), task, TINY, resume=True, **folders)
+    train(fresh_model(task), task, TINY, saved=checkpoint.latest(tmp_path / "run"), **folders)
     for tag in ("train/loss", "valid/loss"):
         assert points(tmp_path / "parts", tag) == points(tmp_path / "whole", tag)
     train(fresh_model(task), task, TINY, **folders)
