@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
 from helpers import grammar, integers
@@ -291,7 +290,9 @@ def collate(pairs: list[Pair]) -> Batch:
 
 def pad(rows: Iterable[list[int]]) -> Tensor:
     """Lists of ids as the rows of one tensor (B, longest), filled up with `PAD`."""
-    return pad_sequence([torch.tensor(row) for row in rows], batch_first=True, padding_value=PAD)
+    rows = list(rows)
+    longest = max(map(len, rows))
+    return torch.tensor([row + [PAD] * (longest - len(row)) for row in rows], dtype=torch.long)
 
 
 BUCKET = 50  # batches whose sentences are sorted by length together

@@ -142,9 +142,9 @@ def test_the_share_of_forced_words_is_the_one_asked_for(task, monkeypatch):
         return forward(src, src_lens, trg_in, forced)
 
     learner.forward = spy
-    batch = collate(task.pairs.train[:400])
+    batch = collate(task.pairs.train[:200])
     learner.backward(batch, forcing=0.3)
-    assert sum(map(len, seen)) == 400
+    assert sum(map(len, seen)) == 200
     assert torch.cat(seen).double().mean() == pytest.approx(0.3, abs=0.05)
     seen.clear()
     learner.backward(batch, forcing=1.0)

@@ -5,7 +5,17 @@ from helpers.data import load_task
 from helpers.device import set_up
 from helpers.model import build_model
 
-TINY = Config(per_length=30, emb_size=8, hidden_size=8, attn_size=8, epochs=3, batch_size=16)
+TINY = Config(
+    task="integers",
+    vocab_size=23,
+    max_length=6,
+    per_length=60,
+    emb_size=8,
+    hidden_size=8,
+    attn_size=8,
+    epochs=3,
+    batch_size=16,
+)
 
 
 def tiny_task(config=TINY):
