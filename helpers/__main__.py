@@ -18,7 +18,7 @@ from helpers import checkpoint
 from helpers.config import Config
 from helpers.data import Vocab, load_task, read_lines, reverse_words, tokenize
 from helpers.decoding import reverse_lines
-from helpers.device import choose_device, processes, rank, set_up
+from helpers.device import choose_device, processes, set_up
 from helpers.metrics import exact_match, matches, token_accuracy, wilson_interval
 from helpers.model import build_model
 from helpers.training import is_over, train
@@ -81,7 +81,7 @@ def run_training(
     model = build_model(config, len(task.vocab))
     log_dir = args.log_dir or Path("runs", folder.name)
     train(model, task, config, folder, saved, log_dir, progress=sys.stderr)
-    if rank() == 0:
+    if FIRST:
         print(f"checkpoint: {folder / 'best.pt'}")
 
 
@@ -239,7 +239,8 @@ def main(argv: list[str] | None = None) -> int:
         log(f"python -m helpers: {' '.join(str(reason).split())}")
         return 2
     except (MemoryError, RuntimeError) as error:
-        if FIRST and "memory" not in str(error).lower():
+        full = isinstance(error, MemoryError) or "memory" in str(error).lower()
+        if FIRST and not full:
             raise
         log("python -m helpers: out of memory: try a smaller model or batch, or --accumulate")
         return 2

@@ -158,8 +158,9 @@ def test_a_run_that_cannot_begin_does_not_bar_the_way(tmp_path):
     assert run("train", *SMALL, *folders(tmp_path / "run"))[0].count("\n") == 2
 
 
-def test_out_of_memory_is_one_line(tmp_path):
-    with mock.patch("helpers.__main__.build_model", side_effect=RuntimeError("can't get memory")):
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("can't get memory")])
+def test_out_of_memory_is_one_line(tmp_path, error):
+    with mock.patch("helpers.__main__.build_model", side_effect=error):
         _, err = run("train", *SMALL, *folders(tmp_path), status=2)
     assert "out of memory" in err and err.count("\n") == 2
 

@@ -1,7 +1,5 @@
 """Two processes that share the work learn what one process learns."""
 
-import contextlib
-import io
 import subprocess
 import sys
 
@@ -9,18 +7,14 @@ import pytest
 import torch
 
 from helpers import checkpoint
-from helpers.__main__ import main
 from helpers.data import load_task
 from helpers.device import add_up, rank, world_size
+from helpers.tests.test_cli import folders, run
 from helpers.tests.tiny import largest_difference
 
 SETTINGS = """--task integers --vocab-size 8 --max-length 4 --per-length 300 --lr 0.02 --epochs 3
               --hidden-size 16 --emb-size 16 --attn-size 16 --batch-size 21
               --accumulate 3 --teacher-forcing-end 0.5 --device cpu""".split()
-
-
-def folders(path):
-    return ["--checkpoint-dir", str(path), "--log-dir", str(path / "runs")]
 
 
 @pytest.fixture(scope="module")
@@ -29,10 +23,7 @@ def one_and_two(tmp_path_factory):
     one, two = tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("two")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     command += ["-m", "helpers", "train", *SETTINGS, *folders(two)]
-    with contextlib.redirect_stdout(io.TextIOWrapper(io.BytesIO())) as out:
-        assert main(["train", *SETTINGS, *folders(one)]) == 0
-        out.flush()
-        lines = out.buffer.getvalue().decode()
+    lines, _ = run("train", *SETTINGS, *folders(one))
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return one, two, lines, done.stdout

@@ -22,7 +22,7 @@ from helpers.training import train
 server = multiprocessing.get_context("forkserver")
 server.set_forkserver_preload(["helpers.tests.test_resume", "torch._dynamo"])  # slow imports
 
-SMALL = replace(TINY, task="integers", vocab_size=9, max_length=4, per_length=60, lr=0.02)
+SMALL = replace(TINY, vocab_size=9, max_length=4, lr=0.02)
 CONFIGS = {  # together they have each kind of state that a run has to take up again
     "cosine, own words": replace(SMALL, epochs=5, teacher_forcing_end=0.5),
     "plateau, early stop": replace(

@@ -264,7 +264,7 @@ def test_the_loop_buckets_or_not_as_it_is_told(task, monkeypatch, bucket):
 
 def test_the_integer_task_is_learned_by_the_same_loop():
     sizes = {"emb_size": 16, "hidden_size": 16, "attn_size": 16, "lr": 0.02, "epochs": 8}
-    data = {"task": "integers", "vocab_size": 8, "max_length": 4, "per_length": 300}
+    data = {"vocab_size": 8, "max_length": 4, "per_length": 300}
     config = dataclasses.replace(TINY, **sizes, **data)
     task = tiny_task(config)
     history = train(fresh_model(task, config), task, config, report=silent)
