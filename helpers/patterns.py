@@ -1,0 +1,44 @@
+"""Number patterns: digits that repeat, and how they go on."""
+
+import random
+from itertools import product
+
+CONTINUED = 6  # digits that are asked for
+PERIOD = 3  # digits, at most, until a pattern repeats
+
+Digits = tuple[str, ...]
+
+
+def period(digits: Digits) -> int:
+    """After how many digits the sequence repeats: the smallest number that explains all of it."""
+    return next(n for n in range(1, len(digits) + 1) if digits[n:] == digits[:-n])
+
+
+def continuation(digits: Digits) -> Digits:
+    """The next `CONTINUED` digits."""
+    n = period(digits)
+    return tuple(digits[(len(digits) + i) % n] for i in range(CONTINUED))
+
+
+def of_length(length: int) -> list[Digits]:
+    """All patterns of that many digits: zeros, ones, ones and zeros in turn, any one to three
+    digits over and over again. What repeats is shown at least twice, so there is one continuation.
+    """
+    found: dict[Digits, None] = {}  # a dictionary serves as a set that remembers the order
+    for n in range(1, min(PERIOD, length // 2) + 1):
+        for unit in product("0123456789", repeat=n):
+            found[tuple(unit[i % n] for i in range(length))] = None
+    return list(found)
+
+
+def sequences(per_length: int, max_length: int, seed: int = 0) -> list[Digits]:
+    """Distinct patterns of 2 to `max_length` digits, in random order: `per_length` of each length,
+    or all of a length that has no more.
+    """
+    rng = random.Random(seed)
+    pool = []
+    for length in range(2, max_length + 1):
+        found = of_length(length)
+        pool += rng.sample(found, min(per_length, len(found)))
+    rng.shuffle(pool)
+    return pool
