@@ -1,4 +1,4 @@
-"""The command line: train a model, evaluate it, and reverse sentences with it.
+"""The command line: train a model, evaluate it, and reverse or translate sentences with it.
 
 Results go to stdout, progress and warnings to stderr. A mistake in the input ends with exit status
 2 and one line on stderr.
@@ -7,6 +7,7 @@ Results go to stdout, progress and warnings to stderr. A mistake in the input en
 import argparse
 import os
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import Field, fields, replace
 from functools import partial
@@ -14,16 +15,17 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from helpers import checkpoint
+from helpers import checkpoint, translation
+from helpers.build import build_model
+from helpers.checkpoint import Checkpoint
 from helpers.config import Config
-from helpers.data import Vocab, load_task, read_lines, reverse_words, tokenize
-from helpers.decoding import reverse_lines
+from helpers.data import Sentence, tokenize
+from helpers.decoding import predict
 from helpers.device import choose_device, processes, set_up
 from helpers.metrics import exact_match, matches, token_accuracy, wilson_interval
-from helpers.model import build_model
+from helpers.tasks import load_task, read_examples
 from helpers.training import is_over, train
 
-CHECKPOINT = Path("checkpoints/words/best.pt")
 NAMES = [spec.name for spec in fields(Config)]
 
 
@@ -45,7 +47,8 @@ def log(message: str) -> None:
 def train_command(args: argparse.Namespace) -> None:
     """Train a model; its best epoch becomes the checkpoint best.pt."""
     settings = {name: getattr(args, name) for name in NAMES if hasattr(args, name)}
-    folder = args.checkpoint_dir or Path("checkpoints", settings.get("task", Config.task))
+    names = {name: settings.get(name, getattr(Config, name)) for name in ("task", "model")}
+    folder = args.checkpoint_dir or checkpoint.default_folder(**names)
     saved = checkpoint.latest(folder) if args.resume or checkpoint.is_unfinished(folder) else None
     if saved and saved.history and not args.resume:
         raise ValueError(
@@ -70,40 +73,38 @@ def train_command(args: argparse.Namespace) -> None:
 
 
 def run_training(
-    args: argparse.Namespace, config: Config, folder: Path, saved: checkpoint.Checkpoint | None
+    args: argparse.Namespace, config: Config, folder: Path, saved: Checkpoint | None
 ) -> None:
     set_up(config.seed, config.device)
     task = load_task(config, args.corpus or (saved.corpus if saved else None))
     if task.left_out:
-        log(f"left out {task.left_out} lines of more than {config.max_length} words")
+        log(f"left out {task.left_out} sentences of more than {config.max_length} tokens")
     sizes = ", ".join(f"{len(part)} {name}" for name, part in task.pairs._asdict().items())
-    log(f"pairs: {sizes}; vocabulary: {len(task.vocab)} symbols")
-    model = build_model(config, len(task.vocab))
+    log(f"pairs: {sizes}; vocabulary: {len(task.vocab)} and {len(task.trg_vocab)} symbols")
+    model = build_model(config, len(task.vocab), len(task.trg_vocab))
     log_dir = args.log_dir or Path("runs", folder.name)
+    started = time.perf_counter()
     train(model, task, config, folder, saved, log_dir, progress=sys.stderr)
+    log(f"trained in {time.perf_counter() - started:.0f} s")
     if FIRST:
         print(f"checkpoint: {folder / 'best.pt'}")
 
 
 def evaluate_command(args: argparse.Namespace) -> None:
     """Measure a model on its held-out test set, or on the lines of a file."""
-    model, vocab, config, _, corpus, digest, _ = load_model(args.checkpoint)
+    loaded = load_model(args.checkpoint or checkpoint.default_folder() / "best.pt")
     if args.input:
-        lines = [line for line in read_lines(args.input) if line.strip()]
+        sentences, references = read_examples(args.input, loaded.config.task)
     else:
-        task = load_task(config, corpus)
-        if task.digest() != digest:
-            source = corpus or "the generated data"
+        task = load_task(loaded.config, loaded.corpus)
+        if task.digest() != loaded.digest:
+            source = loaded.corpus or "the generated data"
             raise ValueError(f"{source} has changed since the training: give the test as --input")
-        lines = [" ".join(sentence) for sentence in task.sentences.test]
-    if not lines:
-        raise ValueError(f"{args.input} holds no sentence")
-    checked = check_lines(lines, vocab, config)
-    answers = tqdm(reverse_lines(model, vocab, checked), "reverse", len(lines), leave=False)
-    hypotheses = [tokenize(answer) for answer in answers]
-    references = [tokenize(reverse_words(line)) for line in lines]
-    low, high = wilson_interval(sum(matches(hypotheses, references)), len(lines))
-    print(f"sentences: {len(lines)}")
+        sentences, references = task.sentences.test, task.references.test
+    answers = answer(loaded, sentences, args.beam)
+    hypotheses = list(tqdm(answers, "evaluate", len(sentences), leave=False))
+    low, high = wilson_interval(sum(matches(hypotheses, references)), len(references))
+    print(f"sentences: {len(references)}")
     print(f"exact match: {exact_match(hypotheses, references):.6f}")
     print(f"exact match 95% low: {low:.6f}")
     print(f"exact match 95% high: {high:.6f}")
@@ -112,19 +113,36 @@ def evaluate_command(args: argparse.Namespace) -> None:
 
 def reverse_command(args: argparse.Namespace) -> None:
     """Reverse sentences: the arguments, or else the lines of standard input, 500 at a time."""
+    answer_command(args, ("words", "integers"), tokenize, " ".join)
+
+
+def translate_command(args: argparse.Namespace) -> None:
+    """Translate sentences: the arguments, or else the lines of standard input, 500 at a time."""
+    answer_command(args, ("translate",), translation.tokenize, translation.detokenize)
+
+
+def answer_command(
+    args: argparse.Namespace,
+    tasks: tuple[str, ...],
+    split: Callable[[str], Sentence],
+    join: Callable[[list[str]], str],
+) -> None:
     if not args.sentence and sys.stdin is None:
-        raise ValueError("neither sentences nor standard input to reverse")
-    model, vocab, config, *_ = load_model(args.checkpoint)
-    lines: Iterable[str] = args.sentence or stdin_lines()
+        raise ValueError("neither sentences nor standard input to work on")
+    path = args.checkpoint or checkpoint.default_folder(tasks[0]) / "best.pt"
+    loaded = load_model(path)
+    if loaded.config.task not in tasks:
+        raise ValueError(f"{path} was trained for {loaded.config.task}, not for {tasks[0]}")
+    lines = args.sentence or stdin_lines()
     if args.sentence and all(len(tokenize(sentence)) == 1 for sentence in args.sentence):
         lines = [" ".join(args.sentence)]
     typed = not args.sentence and sys.stdin.isatty()
     chunk = 1 if typed else 500  # somebody who types wants each answer at once
-    for answer in reverse_lines(model, vocab, check_lines(lines, vocab, config), chunk):
-        print(answer, flush=typed)
+    for words in answer(loaded, map(split, lines), args.beam, chunk):
+        print(join(words), flush=typed)
 
 
-def load_model(path: Path) -> checkpoint.Checkpoint:
+def load_model(path: Path) -> Checkpoint:
     loaded = checkpoint.load(path)
     set_up(loaded.config.seed)
     return loaded
@@ -138,28 +156,37 @@ def stdin_lines() -> Iterator[str]:
         raise ValueError("standard input is not UTF-8 text") from None
 
 
-def check_lines(lines: Iterable[str], vocab: Vocab, config: Config) -> Iterator[str]:
-    """Passes the lines on; warns of the first that is longer than those of the training, and of the
-    first that a model which knows no unknown words cannot read.
+def answer(
+    loaded: Checkpoint, sentences: Iterable[Sentence], beam: int, chunk: int = 500
+) -> Iterator[list[str]]:
+    """What the model writes for each sentence, with warnings where that is worth little."""
+    checked = check(loaded, sentences)
+    yield from predict(loaded.model, loaded.vocab, loaded.trg_vocab, checked, chunk, beam)
+
+
+def check(loaded: Checkpoint, sentences: Iterable[Sentence]) -> Iterator[Sentence]:
+    """Passes the sentences on; warns of the first that is longer than those of the training, and of
+    the first that a model which knows no unknown words cannot read.
     """
-    warned_of_long = warned_of_words = False
-    for number, line in enumerate(lines, start=1):
-        tokens = tokenize(line)
-        if len(tokens) > config.max_length and not warned_of_long:
+    longest, warned_of_long, warned_of_words = loaded.config.max_length, False, False
+    for number, tokens in enumerate(sentences, start=1):
+        if len(tokens) > longest and not warned_of_long:
             log(
                 f"warning: a sentence of {len(tokens)} words; the model was trained on up to "
-                f"{config.max_length}, its answers to longer ones are likely to be wrong"
+                f"{longest}, its answers to longer ones are likely to be wrong"
             )
             warned_of_long = True
-        if not vocab.knows(tokens) and not warned_of_words:
+        if not loaded.vocab.knows(tokens) and not warned_of_words:
             log(f"warning: line {number} has words that the model does not know: it stays empty")
             warned_of_words = True
-        yield line
+        yield tokens
 
 
 def build_parser() -> Parser:
     parser = Parser(
-        "python -m helpers", description="Reverse the word order of sentences.", allow_abbrev=False
+        "python -m helpers",
+        description="Reverse the word order of sentences, or translate them.",
+        allow_abbrev=False,
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
@@ -175,10 +202,12 @@ def build_parser() -> Parser:
     sub.add_argument(
         "--corpus",
         metavar="FILE",
-        help="train on this text, one sentence a line, instead of on the grammar",
+        help="train on this text, one sentence (or english<tab>french) a line, not on a grammar",
     )
     add_folder = partial(sub.add_argument, type=Path, metavar="DIR")
-    add_folder("--checkpoint-dir", help="for the checkpoints (default: checkpoints/TASK)")
+    add_folder(
+        "--checkpoint-dir", help="for the checkpoints (default: checkpoints/TASK, or TASK-MODEL)"
+    )
     add_folder("--log-dir", help="for TensorBoard (default: runs/NAME of the checkpoint folder)")
     sub.add_argument(
         "--resume",
@@ -188,24 +217,41 @@ def build_parser() -> Parser:
 
     evaluate = add_command("evaluate", evaluate_command)
     evaluate.add_argument(
-        "--input", type=Path, metavar="FILE", help="test on this text, one sentence a line"
+        "--input",
+        type=Path,
+        metavar="FILE",
+        help="test on this text, one sentence (or english<tab>french) a line",
     )
-    reverse = add_command("reverse", reverse_command)
-    reverse.add_argument(
-        "sentence",
-        nargs="*",
-        metavar="SENTENCE",
-        help="each is one sentence, quoted; single words together make one",
-    )
-    for sub in (evaluate, reverse):
+    subs = [add_command("reverse", reverse_command), add_command("translate", translate_command)]
+    for sub in subs:
+        sub.add_argument(
+            "sentence",
+            nargs="*",
+            metavar="SENTENCE",
+            help="each is one sentence, quoted; single words together make one",
+        )
+    for sub in (evaluate, *subs):
+        kind = "checkpoints/translate" if sub is subs[1] else "checkpoints/words"
         sub.add_argument(
             "--checkpoint",
             type=Path,
-            default=CHECKPOINT,
             metavar="FILE",
-            help=f"made by train (default: {CHECKPOINT})",
+            help=f"made by train (default: {kind}/best.pt)",
+        )
+        sub.add_argument(
+            "--beam",
+            type=beam_width,
+            default=1,
+            metavar="N",
+            help="beginnings kept in a beam search (default: 1, greedy)",
         )
     return parser
+
+
+def beam_width(text: str) -> int:
+    if not (text.isdecimal() and 1 <= int(text) <= 1000):
+        raise argparse.ArgumentTypeError(f"must be an integer from 1 to 1000, not {text}")
+    return int(text)
 
 
 def add_setting(parser: Parser, spec: Field) -> None:

@@ -15,11 +15,11 @@ from typing import NamedTuple
 
 import torch
 
+from helpers.build import Model, build_model
 from helpers.config import Config
 from helpers.data import Vocab
-from helpers.model import Seq2Seq, build_model
 
-FORMAT = "reversal 2"
+FORMAT = "seq2seq 3"
 UNFINISHED = "unfinished"
 NEW, OLD = f"{UNFINISHED}.new", f"{UNFINISHED}.old"  # for a moment, when a run begins
 KEPT = 3  # epoch-NNN.pt files; older ones are removed
@@ -28,8 +28,9 @@ KEPT = 3  # epoch-NNN.pt files; older ones are removed
 class Checkpoint(NamedTuple):
     """What a file holds."""
 
-    model: Seq2Seq
-    vocab: Vocab
+    model: Model
+    vocab: Vocab  # of the source
+    trg_vocab: Vocab  # of the target
     config: Config
     history: list[dict]  # what was reported of each epoch, up to the one saved here
     corpus: str | None  # the text file trained on; None is data that we generate
@@ -45,7 +46,9 @@ def save(checkpoint: Checkpoint, *paths: Path) -> None:
     content = {
         "format": FORMAT,
         "config": asdict(checkpoint.config),
-        "words": checkpoint.vocab.words,
+        "vocabs": [
+            (vocab.words, vocab.exact) for vocab in (checkpoint.vocab, checkpoint.trg_vocab)
+        ],
         "history": checkpoint.history,
         "corpus": checkpoint.corpus,
         "digest": checkpoint.digest,
@@ -95,16 +98,22 @@ def load(path: Path) -> Checkpoint:
             content = torch.load(data, weights_only=True, map_location="cpu")
         if content["format"] != FORMAT:
             raise ValueError
-        config, vocab = Config(**content["config"]), Vocab(content["words"])
-        weights, history = content["weights"], content["history"]
-        model = build_model(config, len(vocab)).to(weights["decoder.output.weight"].dtype)
+        config, weights = Config(**content["config"]), content["weights"]
+        vocabs = [Vocab(*vocab) for vocab in content["vocabs"]]
+        model = build_model(config, *map(len, vocabs))
+        model = model.to(next(iter(weights.values())).dtype).eval()
         model.load_state_dict(weights)
-        corpus, digest, learner = content["corpus"], content["digest"], content["learner"]
-        return Checkpoint(model.eval(), vocab, config, history, corpus, digest, learner)
+        rest = (content[name] for name in ("history", "corpus", "digest", "learner"))
+        return Checkpoint(model, *vocabs, config, *rest)
     except Exception:  # there are as many ways for a broken file to fail as there are files
         raise ValueError(
             f"{path} is damaged, or no checkpoint of this version of `train`"
         ) from None
+
+
+def default_folder(task: str = Config.task, model: str = Config.model) -> Path:
+    """Where `train` keeps a run, and `reverse` and `translate` look for one."""
+    return Path("checkpoints", task if model == Config.model else f"{task}-{model}")
 
 
 def is_unfinished(folder: Path) -> bool:

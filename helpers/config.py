@@ -18,17 +18,24 @@ class Config:
     """All that decides the result of a run. Raises ValueError for a value that is not possible."""
 
     # data
-    task: str = choice("words", ("words", "integers"), "what is to be reversed")
-    max_length: int = number(12, 3, 200, "words or integers in the longest source of the data")
+    task: str = choice(
+        "words", ("words", "integers", "patterns", "translate"), "what is to be learned"
+    )
+    max_length: int = number(12, 3, 200, "tokens in the longest source (translate: or target)")
     per_length: int = number(
-        2400, 1, 100_000, "generated sources of each length (words: and as many shuffled)"
+        2400, 1, 100_000, "generated sources for each length (words: and as many shuffled)"
     )
     unk_rate: float = number(0.2, 0, 1, "words: share of training sentences masked with <unk>")
     vocab_size: int = number(53, 4, 100_000, "integers: they run from 3 to one less than this")
     # model
+    model: str = choice(
+        "bahdanau", ("bahdanau", "luong", "luong-dot", "lstm", "transformer"), "the architecture"
+    )
     emb_size: int = number(64, 1, 4096, "size of an embedding")
-    hidden_size: int = number(64, 1, 4096, "size of a GRU state, in each direction")
-    attn_size: int = number(64, 1, 4096, "size of the hidden layer of the attention")
+    hidden_size: int = number(64, 1, 4096, "size of a state; transformer: of a feed-forward layer")
+    attn_size: int = number(64, 1, 4096, "bahdanau: size of the hidden layer of the attention")
+    heads: int = number(4, 1, 64, "transformer: attention heads; they must divide emb_size")
+    layers: int = number(2, 1, 64, "transformer: layers of the encoder, and of the decoder")
     # training
     seed: int = number(1, 0, 2**32 - 1, "seed of data, initial weights and batch order")
     device: str = choice("cpu", ("cpu", "cuda"), "cpu computes in float64, cuda in float32")
@@ -39,6 +46,10 @@ class Config:
     )
     batch_size: int = number(32, 1, 65_536, "sources in a training step, over all processes")
     accumulate: int = number(1, 1, 65_536, "parts of a batch whose gradients are added up")
+    label_smoothing: float = number(
+        0.0, 0, 0.999, "share of the target that is spread over all symbols, in training"
+    )
+    optimizer: str = choice("adam", ("adam", "sgd"), "sgd has beta1 as its momentum")
     lr: float = number(2e-3, 1e-5, 1, "learning rate at the start")
     schedule: str = choice("cosine", ("cosine", "plateau"), "how the learning rate falls")
     lr_floor: float = number(0.02, 0, 1, "the learning rate falls no lower than this share of lr")
@@ -64,6 +75,11 @@ class Config:
             elif not limits["low"] <= value <= limits["high"]:  # also refuses NaN
                 low, high = limits["low"], limits["high"]
                 raise ValueError(f"{spec.name} must lie between {low} and {high}, not {value}")
+        if self.model == "transformer" and (self.emb_size % self.heads or self.emb_size % 2):
+            raise ValueError(f"emb_size must be even and divisible by heads, not {self.emb_size}")
+        forced = self.teacher_forcing == 1 and self.teacher_forcing_end in (None, 1)
+        if self.model in ("lstm", "transformer") and not forced:
+            raise ValueError(f"teacher_forcing must be 1 for the model {self.model}")
 
     def check_same(self, other: "Config") -> None:
         """Raises ValueError, naming the differences, unless `other` has the same settings."""

@@ -1,19 +1,14 @@
-"""From text to batches of ids: tokens, vocabulary, splits, the two reversal tasks, padding."""
+"""From text to batches of ids: tokens, vocabulary, pairs, padding."""
 
-import hashlib
 import random
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
-
-from helpers import grammar, integers
-from helpers.config import Config
 
 PAD, BOS, EOS, UNK = range(4)
 SPECIALS = ("<pad>", "<bos>", "<eos>", "<unk>")
@@ -49,31 +44,33 @@ class Vocab:
     """A two-way map between words and ids: the id of a word is its place in `words`.
 
     Ids 0 to 2 belong to `PAD`, `BOS` and `EOS`. If "<unk>" is among the words, its id is `UNK`, 3.
+    A token is looked up by its `vocab_key` or, in a vocabulary that is `exact`, as it is.
     """
 
-    def __init__(self, words: Iterable[str]):
-        self.words = list(words)
+    def __init__(self, words: Iterable[str], exact: bool = False):
+        self.words, self.exact = list(words), exact
+        self.key = str if exact else vocab_key
         self.ids = {word: i for i, word in enumerate(self.words)}
 
     @classmethod
-    def build(cls, sentences: Iterable[Sentence]) -> "Vocab":
+    def build(cls, sentences: Iterable[Sentence], exact: bool = False) -> "Vocab":
         """The vocabulary of some sentences: the keys of their tokens, in alphabetical order."""
-        words = {vocab_key(token) for sentence in sentences for token in sentence}
-        return cls([*SPECIALS, *sorted(words)])
+        words = {token if exact else vocab_key(token) for tokens in sentences for token in tokens}
+        return cls([*SPECIALS, *sorted(words)], exact)
 
     def __len__(self) -> int:
         return len(self.words)
 
     def knows(self, tokens: Iterable[str]) -> bool:
         """Whether all of the tokens can be encoded."""
-        return "<unk>" in self.ids or all(vocab_key(token) in self.ids for token in tokens)
+        return "<unk>" in self.ids or all(self.key(token) in self.ids for token in tokens)
 
     def encode(self, tokens: Sequence[str]) -> list[int]:
         """The ids of tokens; a token whose key is not in the vocabulary becomes `UNK`.
 
         Raises ValueError for such a token if the vocabulary has no "<unk>".
         """
-        ids = [self.ids.get(vocab_key(token), self.ids.get("<unk>")) for token in tokens]
+        ids = [self.ids.get(self.key(token), self.ids.get("<unk>")) for token in tokens]
         if None in ids:
             raise ValueError(f"{tokens[ids.index(None)]!r} is not in the vocabulary")
         return ids
@@ -81,71 +78,6 @@ class Vocab:
     def decode(self, ids: Iterable[int]) -> list[str]:
         """The words of ids. Raises IndexError for an id outside the vocabulary."""
         return [self.words[i] for i in ids]
-
-
-class Splits(NamedTuple):
-    """The three parts of a data set; they share no element."""
-
-    train: list
-    valid: list
-    test: list
-
-
-def read_lines(path: str | Path) -> list[str]:
-    """The lines of a UTF-8 text file. Raises OSError, or ValueError if it is not UTF-8."""
-    try:
-        with open(path, encoding="utf-8-sig", newline="\n") as file:
-            return file.readlines()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 text (byte {error.start})") from None
-
-
-TEST_SIZE, VALID_SIZE = 10_000, 2_000  # at most; small data give a quarter and a tenth
-
-
-def sentence_key(sentence: Sentence) -> Sentence:
-    """The vocabulary keys of its tokens; two sentences with the same key count as one."""
-    return tuple(vocab_key(token) for token in sentence)
-
-
-def add_shuffled(sentences: Iterable[Sentence], seed: int) -> list[Sentence]:
-    """The distinct ones of `sentences`, then each again in a random order, where that is new."""
-    rng = random.Random(seed)
-    distinct: dict[Sentence, Sentence] = {}
-    for sentence in sentences:
-        distinct.setdefault(sentence_key(sentence), sentence)
-    for sentence in list(distinct.values()):
-        shuffled = tuple(rng.sample(sentence, len(sentence)))
-        distinct.setdefault(sentence_key(shuffled), shuffled)
-    return list(distinct.values())
-
-
-def split(sentences: Iterable[Sentence], seed: int) -> Splits:
-    """Cuts distinct sentences at random into training, validation and test set.
-
-    Sentences of the same words in different order go to the same part, so that the parts have not
-    even a bag of words in common. Raises ValueError if that leaves a part empty.
-    """
-    bags: dict[Sentence, list[Sentence]] = {}
-    for sentence in sentences:
-        bags.setdefault(tuple(sorted(sentence_key(sentence))), []).append(sentence)
-    total = sum(len(group) for group in bags.values())
-    test_size, valid_size = min(TEST_SIZE, total // 4), min(VALID_SIZE, total // 10)
-
-    rng = random.Random(seed)
-    parts = Splits([], [], [])
-    for group in rng.sample(list(bags.values()), len(bags)):
-        if len(parts.test) + len(group) <= test_size:
-            parts.test.extend(group)
-        elif len(parts.valid) + len(group) <= valid_size:
-            parts.valid.extend(group)
-        else:
-            parts.train.extend(group)
-    if not all(parts):
-        raise ValueError(f"{total} different sentences are too few, or too much alike, to split")
-    for part in parts:
-        rng.shuffle(part)
-    return parts
 
 
 class ReversalDataset(Dataset[Pair]):
@@ -183,68 +115,6 @@ def reversal_pairs(
             src = [UNK if rng.random() < share else i for i in src]
         sources.append(src)
     return ReversalDataset(sources)
-
-
-class Task(NamedTuple):
-    """What a model is trained and tested on: the text, its vocabulary, and the same text as ids."""
-
-    sentences: Splits  # of Sentence; the integers are written in digits
-    vocab: Vocab  # of the training sentences, or of all integers
-    pairs: Splits  # of ReversalDataset
-    corpus: str | None = None  # the file that the text comes from; None is our own grammar
-    left_out: int = 0  # lines of the corpus that are too long
-
-    def digest(self) -> str:
-        """A fingerprint of the sentences: the same text and splits, the same digest."""
-        return hashlib.sha256(repr(self.sentences).encode()).hexdigest()
-
-
-def reversal_task(config: Config, corpus: str | Path | None = None) -> Task:
-    """The graded assignment: half correct sentences, half the same words in random order.
-
-    The sentences come from our grammar or, if `corpus` names a text file, from its lines of 1 to
-    `config.max_length` words. Raises OSError or ValueError if the file cannot be used.
-    """
-    left_out = 0
-    if corpus is None:
-        found = grammar.sentences(config.per_length, config.max_length, config.seed)
-    else:
-        corpus = str(Path(corpus).resolve())
-        lines = [tokenize(line) for line in read_lines(corpus)]
-        found = [tokens for tokens in lines if 1 <= len(tokens) <= config.max_length]
-        left_out = sum(len(tokens) > config.max_length for tokens in lines)
-    try:
-        sentences = split(add_shuffled(found, config.seed), config.seed)
-    except ValueError as error:
-        raise ValueError(f"{corpus or 'the grammar'}: {error}") from None
-    vocab = Vocab.build(sentences.train)
-    pairs = Splits(
-        reversal_pairs(sentences.train, vocab, config.unk_rate, config.seed),
-        reversal_pairs(sentences.valid, vocab),
-        reversal_pairs(sentences.test, vocab),
-    )
-    return Task(sentences, vocab, pairs, corpus, left_out)
-
-
-def integer_task(config: Config) -> Task:
-    """The second task: random integers, all of them known. Nothing but order can be learned.
-
-    Raises ValueError if there are too few sequences to split.
-    """
-    found = integers.sequences(config.per_length, config.max_length, config.vocab_size, config.seed)
-    sentences = split(found, config.seed)
-    words = [str(integer) for integer in range(integers.FIRST, config.vocab_size)]
-    vocab = Vocab([*SPECIALS[: integers.FIRST], *words])
-    return Task(sentences, vocab, Splits(*(reversal_pairs(part, vocab) for part in sentences)))
-
-
-def load_task(config: Config, corpus: str | Path | None = None) -> Task:
-    """The data of `config.task`. Raises ValueError for a corpus with a task that reads none."""
-    if config.task == "integers":
-        if corpus is not None:
-            raise ValueError("only the words task reads a corpus")
-        return integer_task(config)
-    return reversal_task(config, corpus)
 
 
 def every(rows: Tensor, i: int, parts: int) -> Tensor:

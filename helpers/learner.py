@@ -5,32 +5,46 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.optim import SGD
 from torch.optim.lr_scheduler import CosineAnnealingLR, ReduceLROnPlateau
 
+from helpers.build import Model
 from helpers.config import Config
 from helpers.data import PAD, Batch, every
 from helpers.device import add_up, rank, share_gradients, world_size
-from helpers.model import Seq2Seq
 from helpers.optim import Adam, clip_grad_norm
 
 
-def masked_cross_entropy(logits: Tensor, trg_out: Tensor) -> tuple[Tensor, int]:
+def masked_cross_entropy(
+    logits: Tensor, trg_out: Tensor, smoothing: float = 0.0
+) -> tuple[Tensor, int]:
     """The loss of `logits` (B, T, V) against the ids `trg_out` (B, T), in nats.
 
     Returns its sum over all real tokens and their number; padding counts in neither. Sums add up
-    over batches to the exact mean per token, which a mean of batch means is not.
+    over batches to the exact mean per token, which a mean of batch means is not. With label
+    `smoothing`, that share of each target is spread evenly over the whole vocabulary (Szegedy et
+    al. 2016, arXiv:1512.00567, section 7).
     """
-    total = F.cross_entropy(
-        logits.flatten(0, 1), trg_out.flatten(), ignore_index=PAD, reduction="sum"
-    )
+    how = {"ignore_index": PAD, "label_smoothing": smoothing, "reduction": "sum"}
+    total = F.cross_entropy(logits.flatten(0, 1), trg_out.flatten(), **how)
     return total, int((trg_out != PAD).sum())
+
+
+def soft_cross_entropy(logits: Tensor, teacher_logits: Tensor, trg_out: Tensor) -> Tensor:
+    """The cross-entropy of `logits` (B, T, V) with what a teacher thinks likely, `teacher_logits`,
+    instead of the one true word (Hinton, Vinyals and Dean 2015, arXiv:1503.02531): summed over the
+    real tokens of `trg_out` (B, T), in nats.
+    """
+    likely = teacher_logits.softmax(dim=-1)
+    per_token = -(likely * logits.log_softmax(dim=-1)).sum(dim=-1)  # (B, T)
+    return per_token[trg_out != PAD].sum()
 
 
 GRID = 2**20
 
 
 @torch.no_grad()
-def snap_to_grid(model: Seq2Seq) -> None:
+def snap_to_grid(model: Model) -> None:
     """Rounds every weight in float64 to a multiple of 2^-20, about one millionth.
 
     Processors differ in the last of the 16 digits of float64, and training amplifies a difference
@@ -38,9 +52,11 @@ def snap_to_grid(model: Seq2Seq) -> None:
     still far smaller than the grid, so that in practice the weights stay equal to the last bit.
     The learning rate must stay well above the grid.
     """
-    for weight in model.parameters():
-        if weight.dtype == torch.float64:
-            weight.mul_(GRID).round_().div_(GRID)
+    weights = [weight for weight in model.parameters() if weight.dtype == torch.float64]
+    if weights:
+        torch._foreach_mul_(weights, GRID)
+        torch._foreach_round_(weights)
+        torch._foreach_div_(weights, GRID)
 
 
 class Step(NamedTuple):
@@ -57,29 +73,37 @@ class Step(NamedTuple):
 class Learner:
     """A model with all that is needed to change its weights: Adam, a schedule for the learning
     rate, and a scaler, which with `amp` keeps small gradients from vanishing in half precision.
+    With a `teacher`, half of the loss is the cross-entropy with what that model thinks likely.
     """
 
-    def __init__(self, model: Seq2Seq, config: Config, steps: int):
+    def __init__(self, model: Model, config: Config, steps: int, teacher: Model | None = None):
         """`steps` is the number of training steps that the learning rate has to fall."""
         self.model, self.config = model.to(config.device), config
+        self.teacher = teacher.to(config.device) if teacher else None
         self.forward = share_gradients(model)
-        betas = (config.beta1, config.beta2)
-        self.adam = Adam(model.parameters(), config.lr, betas, config.eps, config.weight_decay)
+        lr, decay = config.lr, config.weight_decay
+        if config.optimizer == "adam":
+            betas = (config.beta1, config.beta2)
+            self.optimizer = Adam(model.parameters(), lr, betas, config.eps, decay)
+        else:
+            self.optimizer = SGD(model.parameters(), lr, config.beta1, weight_decay=decay)
         self.scaler = torch.amp.GradScaler(config.device, enabled=config.amp)
         floor = config.lr_floor * config.lr
         if config.schedule == "cosine":  # half a cosine (Loshchilov and Hutter 2017)
-            self.schedule = CosineAnnealingLR(self.adam, steps, eta_min=floor)
+            self.schedule = CosineAnnealingLR(self.optimizer, steps, eta_min=floor)
         else:  # whenever the validation loss has not fallen for some epochs
             factor, patience = config.plateau_factor, config.plateau_patience
-            self.schedule = ReduceLROnPlateau(self.adam, "min", factor, patience, min_lr=floor)
+            self.schedule = ReduceLROnPlateau(self.optimizer, "min", factor, patience, min_lr=floor)
 
     def step(self, batch: Batch, forcing: float = 1.0) -> Step:
         """One training step, in which a share `forcing` of the previous words are the true ones."""
-        lr, scale = self.adam.param_groups[0]["lr"], self.scaler.get_scale()
+        lr, scale = self.optimizer.param_groups[0]["lr"], self.scaler.get_scale()
         loss, tokens = self.backward(batch, forcing)
-        self.scaler.unscale_(self.adam)  # clipping needs the gradient itself
+        self.scaler.unscale_(self.optimizer)  # clipping needs the gradient itself
         norm = clip_grad_norm(self.model.parameters(), self.config.max_norm).item()
-        self.scaler.step(self.adam)  # leaves weights and moments alone if the gradient overflowed
+        self.scaler.step(
+            self.optimizer
+        )  # leaves weights and moments alone if the gradient overflowed
         self.scaler.update()  # and in that case lowers the scale
         if self.scaler.get_scale() >= scale:
             snap_to_grid(self.model)
@@ -97,13 +121,18 @@ class Learner:
         device, amp = self.config.device, self.config.amp
         parts, tokens, total = self.config.accumulate * world_size(), batch.tokens(), 0.0
         forced = torch.rand(batch.trg_in.shape) < forcing if forcing < 1 else None
-        self.adam.zero_grad()
+        self.optimizer.zero_grad()
         for i in range(rank(), parts, world_size()):
             part = batch.part(i, parts).to(device)
-            words = None if forced is None else every(forced, i, parts).to(device)
+            inputs = [part.src, part.src_lens, part.trg_in]
+            words = [] if forced is None else [every(forced, i, parts).to(device)]
             with torch.autocast(device, enabled=amp):
-                logits, _ = self.forward(part.src, part.src_lens, part.trg_in, words)
-                loss, _ = masked_cross_entropy(logits, part.trg_out)
+                logits, _ = self.forward(*inputs, *words)
+                loss, _ = masked_cross_entropy(logits, part.trg_out, self.config.label_smoothing)
+                if self.teacher:
+                    with torch.no_grad():
+                        likely, _ = self.teacher(*inputs)
+                    loss = (loss + soft_cross_entropy(logits, likely, part.trg_out)) / 2
             mean = loss * world_size() / tokens  # of the processes' gradients the mean is taken
             self.scaler.scale(mean).backward()
             total += loss.item()
@@ -117,7 +146,7 @@ class Learner:
     def state_dict(self) -> dict:
         """All that training on needs besides the weights, the random numbers included."""
         return {
-            "adam": self.adam.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
             "scaler": self.scaler.state_dict(),
             "random": torch.get_rng_state(),
@@ -126,7 +155,7 @@ class Learner:
 
     def load_state_dict(self, state: dict) -> None:
         """Takes over the state of another learner of the same model and config."""
-        self.adam.load_state_dict(state["adam"])
+        self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         self.scaler.load_state_dict(state["scaler"])
         torch.set_rng_state(state["random"])

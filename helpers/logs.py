@@ -6,9 +6,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from helpers.data import Task, collate
+from helpers.build import Model
+from helpers.data import collate
 from helpers.learner import Step
-from helpers.model import Seq2Seq
+from helpers.tasks import Task
 
 
 class Log:
@@ -36,7 +37,7 @@ class Log:
                 add("train/gradient norm, clipped", step.clipped, number)
 
     @torch.no_grad()
-    def epoch(self, number: int, record: dict, model: Seq2Seq, task: Task) -> None:
+    def epoch(self, number: int, record: dict, model: Model, task: Task) -> None:
         """A point of each curve of the epochs, and the attention on one validation source, the
         first of eight tokens or near that.
         """
@@ -46,7 +47,7 @@ class Log:
             pair = min(task.pairs.valid, key=lambda pair: abs(len(pair[0]) - 8))
             batch = collate([pair]).to(next(model.parameters()).device)
             _, weights = model(batch.src, batch.src_lens, batch.trg_in)
-            src, trg = (task.vocab.decode(ids) for ids in pair)
+            src, trg = task.vocab.decode(pair[0]), task.trg_vocab.decode(pair[1])
             self.writer.add_figure("attention", draw(weights[0].cpu(), src, trg), number)
             self.writer.flush()  # before the checkpoint, so that a run that goes on lacks no point
 

@@ -38,6 +38,35 @@ def token_accuracy(hypotheses: Sequence[Sequence], references: Sequence[Sequence
     return right / max(1, total)
 
 
+def error_kind(hyp: Sequence, ref: Sequence) -> str:
+    """What is wrong with a hypothesis; the first of these that applies:
+
+    "right", "stopped early" (the rest is missing), "ran on" (something follows), "swapped" (the
+    same tokens in another order), "skipped" (tokens are missing), "repeated" (tokens of the
+    reference are there once more), "substituted" (other tokens, the same length), else "several".
+    """
+    hyp, ref = list(hyp), list(ref)
+    if hyp == ref:
+        return "right"
+    if hyp == ref[: len(hyp)]:
+        return "stopped early"
+    if hyp[: len(ref)] == ref:
+        return "ran on"
+    if sorted(hyp) == sorted(ref):
+        return "swapped"
+    if is_subsequence(hyp, ref):
+        return "skipped"
+    if is_subsequence(ref, hyp) and set(hyp) <= set(ref):
+        return "repeated"
+    return "substituted" if len(hyp) == len(ref) else "several"
+
+
+def is_subsequence(short: Sequence, long: Sequence) -> bool:
+    """Whether `long` becomes `short` if some of its tokens are left out."""
+    rest = iter(long)
+    return all(token in rest for token in short)
+
+
 def wilson_interval(right: int, total: int, z: float = 1.96) -> tuple[float, float]:
     """The interval for a share of which `right` out of `total` were seen (Wilson 1927); z = 1.96
     makes it a 95 % interval. Unlike share +- error it stays inside [0, 1], also at 100 %.

@@ -1,4 +1,4 @@
-"""The GRU encoder-decoder with additive attention (Bahdanau, Cho and Bengio 2015).
+"""The GRU encoder-decoder with attention: additive (Bahdanau, Cho and Bengio 2015) or Luong's.
 
 Shapes: B batch, S source length, T target length, E embedding, H hidden, A attention, V vocabulary.
 The encoder is bidirectional, so that its outputs have 2H features. In a mask, True is a real token.
@@ -6,10 +6,11 @@ The appendix named in brackets is that of the paper (arXiv:1409.0473).
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from helpers.config import Config
+State = tuple[Tensor, ...]
 
 
 class Encoder(nn.Module):
@@ -62,9 +63,40 @@ class AdditiveAttention(nn.Module):
         """
         hidden = torch.tanh(self.project_query(query).unsqueeze(1) + keys)  # (B, S, A)
         energy = self.score(hidden).squeeze(-1)  # (B, S)
-        weights = torch.softmax(energy.masked_fill(~mask, -torch.inf), dim=-1)  # (B, S)
-        context = torch.bmm(weights.unsqueeze(1), values).squeeze(1)  # (B, 2H)
-        return context, weights
+        return look_up(energy, values, mask)
+
+
+class LuongAttention(nn.Module):
+    """Scores a query against every key by a dot product (Luong, Pham and Manning 2015,
+    arXiv:1508.04025, section 3.1): their "general", q . U k, or, without `general`, their "dot",
+    q . k, for which the two directions of the encoder are added up.
+    """
+
+    def __init__(self, query_size: int, key_size: int, general: bool = True):
+        super().__init__()
+        self.query_size = query_size
+        self.general = nn.Linear(key_size, query_size, bias=False) if general else None  # U
+
+    def project_keys(self, values: Tensor) -> Tensor:
+        """From the values (B, S, 2H) to the keys (B, S, H)."""
+        if self.general:
+            return self.general(values)
+        return values.unflatten(-1, (-1, self.query_size)).sum(dim=-2)
+
+    def forward(
+        self, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """As `AdditiveAttention`, but for the keys, which are (B, S, H)."""
+        energy = torch.bmm(keys, query.unsqueeze(2)).squeeze(2)  # (B, S)
+        return look_up(energy, values, mask)
+
+
+def look_up(energy: Tensor, values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """From scores (B, S) to weights (B, S), by a softmax over the real tokens, and to the context
+    (B, 2H), the sum of the values (B, S, 2H) with these weights.
+    """
+    weights = torch.softmax(energy.masked_fill(~mask, -torch.inf), dim=-1)
+    return torch.bmm(weights.unsqueeze(1), values).squeeze(1), weights
 
 
 class Decoder(nn.Module):
@@ -107,16 +139,52 @@ class Decoder(nn.Module):
         Returns the logits (B, T, V) of the next words and the attention weights (B, T, S).
         """
         keys = self.attention.project_keys(enc_outputs)  # (B, S, A), once for all steps
-        all_features, all_weights = [], []
-        for t, emb in enumerate(self.embedding(trg_in).unbind(dim=1)):
-            if forced is not None and t > 0:
-                own = self.embedding(self.output(all_features[-1]).argmax(dim=-1))  # (B, E)
-                emb = torch.where(forced[:, t, None], emb, own)
-            features, state, weights = self.step(emb, state, keys, enc_outputs, mask)
-            all_features.append(features)
+        emb = self.embedding(trg_in)
+        if forced is None:
+            features, weights = self.read(emb, state, keys, enc_outputs, mask)
+            return self.output(features), weights
+        all_logits, all_weights = [], []
+        for t, word in enumerate(emb.unbind(dim=1)):
+            if t > 0:
+                own = self.embedding(all_logits[-1].argmax(dim=-1))  # (B, E)
+                word = torch.where(forced[:, t, None], word, own)
+            features, state, weights = self.step(word, state, keys, enc_outputs, mask)
+            all_logits.append(self.output(features))
             all_weights.append(weights)
-        logits = self.output(torch.stack(all_features, dim=1))
-        return logits, torch.stack(all_weights, dim=1)
+        return torch.stack(all_logits, dim=1), torch.stack(all_weights, dim=1)
+
+    def read(
+        self, emb: Tensor, state: Tensor, keys: Tensor, values: Tensor, mask: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """One `step` after the other for the words `emb` (B, T, E), only faster: what does not
+        depend on the state is computed for all steps together. The gates need W c, where c is a
+        weighted sum of values v; since W c is the same sum of the W v, those can be made before.
+
+        Returns the features (B, T, 3H) and the weights (B, T, S).
+        """
+        cell = self.cell
+        of_word, of_context = cell.weight_ih.split([emb.size(-1), values.size(-1)], dim=1)
+        words = F.linear(emb, of_word, cell.bias_ih)  # (B, T, 3H): its share of the three gates
+        looked_up = F.linear(values, of_context)  # (B, S, 3H): the share of each source word
+        all_states, all_weights = [], []
+        for word in words.unbind(dim=1):
+            context, weights = self.attention(state, keys, looked_up, mask)
+            state = gru_cell(word + context, F.linear(state, cell.weight_hh, cell.bias_hh), state)
+            all_states.append(state)
+            all_weights.append(weights)
+        weights = torch.stack(all_weights, dim=1)
+        return torch.cat([torch.stack(all_states, dim=1), weights @ values], dim=-1), weights
+
+
+def gru_cell(inputs: Tensor, recurrent: Tensor, state: Tensor) -> Tensor:
+    """The new state (B, H) of a GRU, from what its input and its old state add to the three gates,
+    each (B, 3H).
+    """
+    reset, update, new = recurrent.chunk(3, dim=-1)
+    in_reset, in_update, in_new = inputs.chunk(3, dim=-1)
+    update = torch.sigmoid(in_update + update)
+    proposal = torch.tanh(in_new + torch.sigmoid(in_reset + reset) * new)
+    return proposal + update * (state - proposal)
 
 
 class Seq2Seq(nn.Module):
@@ -142,11 +210,15 @@ class Seq2Seq(nn.Module):
         enc_outputs, state, mask = self.encode(src, src_lens)
         return self.decoder(trg_in, state, enc_outputs, mask, forced)
 
+    def start(self, src: Tensor, src_lens: Tensor) -> State:
+        """The state before the first word: that of the decoder (B, H), and what it looks at."""
+        enc_outputs, state, mask = self.encode(src, src_lens)
+        return state, self.decoder.attention.project_keys(enc_outputs), enc_outputs, mask
 
-def build_model(config: Config, vocab_size: int, pack: bool = True, mask: bool = True) -> Seq2Seq:
-    """The model of the assignment, with fresh random weights in torch's default dtype."""
-    emb_size, hidden_size = config.emb_size, config.hidden_size
-    attention = AdditiveAttention(hidden_size, 2 * hidden_size, config.attn_size)
-    encoder = Encoder(vocab_size, emb_size, hidden_size, pack)
-    decoder = Decoder(vocab_size, emb_size, hidden_size, 2 * hidden_size, attention)
-    return Seq2Seq(encoder, decoder, mask)
+    def next_word(self, ids: Tensor, state: State) -> tuple[Tensor, Tensor, State]:
+        """From the previous words `ids` (B,) to the logits (B, V) of the next, the weights (B, S)
+        and the new state.
+        """
+        state, *source = state
+        features, state, weights = self.decoder.step(self.decoder.embedding(ids), state, *source)
+        return self.decoder.output(features), weights, (state, *source)

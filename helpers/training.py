@@ -11,21 +11,22 @@ import torch
 from tqdm import tqdm
 
 from helpers import checkpoint
+from helpers.build import Model
 from helpers.checkpoint import Checkpoint
 from helpers.config import Config
-from helpers.data import Pair, Task, batches, collate
+from helpers.data import Pair, batches, collate
 from helpers.decoding import decode
 from helpers.device import add_up, rank, world_size
 from helpers.learner import Learner, masked_cross_entropy
 from helpers.logs import Log
 from helpers.metrics import matches
-from helpers.model import Seq2Seq
+from helpers.tasks import Task
 
 SMALLEST_SCALE = 2**-20  # of the loss in mixed precision; it gets there if no gradient is finite
 
 
 @torch.no_grad()
-def mean_loss(model: Seq2Seq, pairs: Sequence[Pair], batch_size: int = 500) -> float:
+def mean_loss(model: Model, pairs: Sequence[Pair], batch_size: int = 500) -> float:
     """The loss per target token, in nats, with teacher forcing, over all of `pairs`.
 
     If there are several processes, each takes a share.
@@ -41,7 +42,7 @@ def mean_loss(model: Seq2Seq, pairs: Sequence[Pair], batch_size: int = 500) -> f
     return total / tokens
 
 
-def greedy_exact_match(model: Seq2Seq, pairs: Sequence[Pair], batch_size: int = 500) -> float:
+def greedy_exact_match(model: Model, pairs: Sequence[Pair], batch_size: int = 500) -> float:
     """The share of pairs whose target the model writes without a fault, in [0, 1].
 
     If there are several processes, each takes a share.
@@ -54,7 +55,7 @@ def greedy_exact_match(model: Seq2Seq, pairs: Sequence[Pair], batch_size: int = 
 
 
 def train(
-    model: Seq2Seq,
+    model: Model,
     task: Task,
     config: Config,
     folder: Path | None = None,
@@ -64,6 +65,7 @@ def train(
     report: Callable[[str], None] = print,
     progress: TextIO | None = None,
     on_epoch: Callable[[int], None] | None = None,
+    teacher: Model | None = None,
 ) -> list[dict]:
     """Trains `model` on `task`; `report` is given one line an epoch. While an epoch runs, a bar
     that vanishes at its end is drawn on `progress`, by default on stdout.
@@ -72,14 +74,15 @@ def train(
     lowest validation loss. A run that was broken off goes on from `saved`, its `checkpoint.latest`:
     on a CPU to the same weights, history and reported lines as if nothing had happened. With a
     `log_dir`, curves for TensorBoard are written there. `on_epoch(epoch)` is called after each
-    epoch, and as epoch 0 before the first.
+    epoch, and as epoch 0 before the first. A `teacher` is a trained model whose opinion the loss
+    takes into account (see `Learner`).
 
     Returns the history: for each epoch a dictionary of what was reported. Raises FloatingPointError
     as soon as the loss is no longer a finite number, and ValueError if the run to resume had other
     settings or other data.
     """
     steps = ceil(len(task.pairs.train) / config.batch_size)
-    learner = Learner(model, config, config.epochs * steps)
+    learner = Learner(model, config, config.epochs * steps, teacher)
     history, digest = list(saved.history if saved else []), task.digest()
     if saved:
         saved.config.check_same(config)
@@ -91,7 +94,7 @@ def train(
         folder, log_dir, report, progress = None, None, lambda line: None, io.StringIO()
 
     def state() -> Checkpoint:
-        data = (task.vocab, config, history, task.corpus, digest)
+        data = (task.vocab, task.trg_vocab, config, history, task.corpus, digest)
         return Checkpoint(model, *data, learner.state_dict())
 
     log = Log(log_dir, steps * len(history))

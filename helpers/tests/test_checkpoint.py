@@ -20,7 +20,7 @@ def task():
 def make_checkpoint(task, epochs=0):
     model, history = fresh_model(task), [{"epoch": i + 1} for i in range(epochs)]
     state = Learner(model, TINY, steps=10).state_dict()
-    return Checkpoint(model, task.vocab, TINY, history, None, task.digest(), state)
+    return Checkpoint(model, task.vocab, task.trg_vocab, TINY, history, None, task.digest(), state)
 
 
 def names(folder):
@@ -161,10 +161,10 @@ def test_all_that_training_needs_is_in_the_file(task, tmp_path):
     train(model, task, replace(TINY, epochs=1), tmp_path, report=silent)
     content = torch.load(tmp_path / "last.pt", weights_only=True)
     learner = content.pop("learner")
-    assert set(content) == {"format", "config", "words", "history", "corpus", "digest", "weights"}
-    assert set(learner) == {"adam", "schedule", "scaler", "random", "random cuda"}
+    assert set(content) == {"format", "config", "vocabs", "history", "corpus", "digest", "weights"}
+    assert set(learner) == {"optimizer", "schedule", "scaler", "random", "random cuda"}
     steps = -(-len(task.pairs.train) // TINY.batch_size)
-    assert [state["step"] for state in learner["adam"]["state"].values()] == [steps] * len(
+    assert [state["step"] for state in learner["optimizer"]["state"].values()] == [steps] * len(
         list(model.parameters())
     )
     assert learner["random"].equal(torch.get_rng_state())

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import fields, replace
+from functools import cache
 from unittest import mock
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from helpers import checkpoint
 from helpers.__main__ import main
 from helpers.config import Config
-from helpers.data import reversal_task, reverse_words
+from helpers.tasks import load_task, reversal_task
 
 SMALL = "--per-length 30 --epochs 1 --hidden-size 8 --emb-size 8 --attn-size 8".split()
 
@@ -75,14 +76,14 @@ def test_evaluate_compares_with_the_reversed_test_set(trained, monkeypatch):
     assert (saved.config.epochs, saved.config.per_length, saved.config.hidden_size) == (1, 30, 8)
     given = []
 
-    def perfect(model, vocab, lines):
-        given.extend(lines)
-        return map(reverse_words, given)
+    def perfect(model, vocab, trg_vocab, sentences, chunk, beam):
+        given.extend(sentences)
+        return [sentence[::-1] for sentence in given]
 
-    monkeypatch.setattr("helpers.__main__.reverse_lines", perfect)
+    monkeypatch.setattr("helpers.__main__.predict", perfect)
     out, _ = run("evaluate", "--checkpoint", path)
     assert "exact match: 1.000000" in out and "token accuracy: 1.000000" in out
-    assert given == [" ".join(s) for s in reversal_task(saved.config).sentences.test]
+    assert given == reversal_task(saved.config).sentences.test
 
 
 def test_reverse_arguments_and_lines(trained):
@@ -108,7 +109,7 @@ def test_train_on_a_corpus_and_notice_when_it_has_changed(tmp_path):
     corpus = tmp_path / "corpus.txt"
     corpus.write_text("".join(f"this is line number {i}\n" for i in range(40)) + "x " * 20)
     out, err = run("train", *SMALL, "--corpus", corpus, *folders(tmp_path))
-    assert "left out 1 line" in err and "checkpoint: " in out
+    assert "left out 1 sentence" in err and "checkpoint: " in out
     path = tmp_path / "best.pt"
     assert run("evaluate", "--checkpoint", path)[0].startswith("sentences: ")
     corpus.write_text("".join(f"now line {i} is different\n" for i in range(40)))
@@ -191,6 +192,108 @@ def test_integers_are_trained_evaluated_and_reversed(tmp_path):
     assert err.startswith("warning: line 2 has words") and err.count("\n") == 1
 
 
+SMALL_DATA = {
+    "words": [],
+    "patterns": "--per-length 20 --max-length 8".split(),
+    "translate": "--per-length 20 --max-length 12".split(),
+}
+
+
+@pytest.fixture(scope="module")
+def trained_on(tmp_path_factory):
+    """Trains a model of some kind on some task, once; returns its checkpoint."""
+
+    @cache
+    def train(task, model):
+        folder = tmp_path_factory.mktemp(f"{task}-{model}")
+        run("train", *SMALL, *SMALL_DATA[task], "--task", task, "--model", model, *folders(folder))
+        return folder / "best.pt"
+
+    return train
+
+
+@pytest.mark.parametrize("model", ["luong", "lstm", "transformer"])
+@pytest.mark.parametrize("task", ["words", "patterns", "translate"])
+def test_every_model_is_trained_on_every_task_and_used(trained_on, task, model):
+    path = trained_on(task, model)
+    saved = checkpoint.load(path)
+    assert (saved.config.task, saved.config.model) == (task, model)
+    assert len(saved.vocab) == len(saved.trg_vocab) or task == "translate"
+    for beam in ([], ["--beam", "3"]):
+        out, _ = run("evaluate", "--checkpoint", path, *beam)
+        sizes = [len(part) for part in load_task(saved.config).sentences]
+        assert out.startswith(f"sentences: {sizes[-1]}\nexact match: ")
+        if task != "patterns":
+            command = "reverse" if task == "words" else "translate"
+            lines = b"The cat sleeps.\n\nYou see the dog.\n"
+            out, err = run(command, "--checkpoint", path, *beam, stdin=lines)
+            assert out.count("\n") == 3 and out.splitlines()[1] == err == ""
+
+
+@pytest.mark.parametrize(
+    "command, task, says",
+    [
+        ("reverse", "translate", "was trained for translate, not for words"),
+        ("reverse", "patterns", "was trained for patterns, not for words"),
+        ("translate", "words", "was trained for words, not for translate"),
+    ],
+)
+def test_a_model_of_another_task_is_refused(trained_on, command, task, says):
+    path = trained_on(task, "luong")
+    out, err = run(command, "--checkpoint", path, "the cat", status=2)
+    assert out == "" and says in err and str(path) in err and err.count("\n") == 1
+
+
+def test_the_width_of_the_beam_reaches_the_search(trained_on, monkeypatch):
+    path, seen = trained_on("translate", "luong"), []
+
+    def spy(model, vocab, trg_vocab, sentences, chunk, beam):
+        seen.append((beam, len(vocab), len(trg_vocab)))
+        return [["l'", "homme"] for _ in sentences]
+
+    monkeypatch.setattr("helpers.__main__.predict", spy)
+    saved = checkpoint.load(path)
+    sizes = len(saved.vocab), len(saved.trg_vocab)
+    run("evaluate", "--checkpoint", path, "--beam", "3")
+    assert run("translate", "--checkpoint", path, "--beam", "7", "Hi!")[0] == "L'homme\n"
+    run("translate", "--checkpoint", path, "Hi!")
+    assert seen == [(3, *sizes), (7, *sizes), (1, *sizes)]
+
+
+def test_a_translator_is_tested_on_a_file(trained_on, tmp_path):
+    path, text = trained_on("translate", "luong"), tmp_path / "pairs.tsv"
+    text.write_text("Go.\tVa !\tsomebody\n\nRun!\tCours !\n")
+    out, _ = run("evaluate", "--checkpoint", path, "--input", text)
+    assert out.startswith("sentences: 2\n")
+    text.write_text("Go.\tVa !\nGo.\n")
+    _, err = run("evaluate", "--checkpoint", path, "--input", text, status=2)
+    assert f"{text}: line 2 " in err and err.count("\n") == 1
+
+
+def test_a_translator_is_trained_on_a_file(tmp_path):
+    corpus = tmp_path / "pairs.tsv"
+    lines = [f"I see {i} cats.\tJe vois {i} chats.\n" for i in range(40)]
+    corpus.write_text("".join(lines) + f"No.\t{'non ' * 13}\n")
+    flags = ["--task", "translate", "--corpus", corpus, *folders(tmp_path)]
+    _, err = run("train", *SMALL, *flags)
+    assert "left out 1 sentence" in err
+    path = tmp_path / "best.pt"
+    assert run("evaluate", "--checkpoint", path)[0].startswith("sentences: 10\n")
+    corpus.write_text("".join(lines).replace("vois", "regarde"))
+    assert "has changed" in run("evaluate", "--checkpoint", path, status=2)[1]
+
+
+@pytest.mark.parametrize(
+    "flags, name", [(["--model", "luong"], "words-luong"), (["--task", "patterns"], "patterns")]
+)
+def test_each_model_and_task_has_its_own_folder(tmp_path, monkeypatch, flags, name):
+    monkeypatch.chdir(tmp_path)
+    out, _ = run("train", *SMALL, *flags)
+    assert out.splitlines()[-1] == f"checkpoint: checkpoints/{name}/best.pt"
+    assert (tmp_path / "checkpoints" / name / "best.pt").is_file()
+    assert (tmp_path / "runs" / name).is_dir()
+
+
 def test_every_setting_is_a_flag_with_its_default():
     out, _ = run("train", "--help")
     shown = " ".join(out.split())
@@ -214,7 +317,7 @@ def test_every_setting_is_a_flag_with_its_default():
         (["train", "--device", "tpu"], "invalid choice"),
         (["train", "--amp", "--device", "cpu"], "needs a GPU"),
         (["train", "--task", "integers", "--vocab-size", "3"], "vocab_size must lie between 4"),
-        (["train", "--task", "integers", "--corpus", "x"], "only the words task"),
+        (["train", "--task", "integers", "--corpus", "x"], "only the tasks words and translate"),
         (["train", "--hidden-size", "0"], "hidden_size must lie between"),
         (["train", "--corpus", "{tmp}/none.txt"], "No such file"),
         (["train", "--corpus", "{tmp}/binary"], "not UTF-8"),
@@ -222,11 +325,19 @@ def test_every_setting_is_a_flag_with_its_default():
         (["evaluate", "--checkpoint", "{tmp}/none.pt"], "make one"),
         (["evaluate", "--checkpoint", "{tmp}/binary"], "damaged"),
         (["reverse", "--checkpoint", "{tmp}"], "no checkpoint"),
+        (["train", "--model", "rnn"], "invalid choice"),
+        (["train", "--model", "transformer", "--emb-size", "6"], "divisible by heads"),
+        (["train", "--model", "lstm", "--teacher-forcing", "0.5"], "teacher_forcing must be 1"),
+        (["train", "--task", "translate", "--corpus", "{tmp}/text"], "text: line 1 "),
+        (["train", "--task", "patterns", "--corpus", "x"], "only the tasks words and translate"),
+        (["evaluate", "--beam", "0"], "must be an integer from 1 to 1000, not 0"),
+        (["translate", "--beam", "x", "Hi!"], "must be an integer"),
     ],
 )
 def test_mistakes_end_with_status_2_and_one_line(tmp_path, args, says):
     (tmp_path / "binary").write_bytes(b"\xff\x00\xff")
     (tmp_path / "empty").write_bytes(b"")
+    (tmp_path / "text").write_text("no tab\n")
     args = [arg.format(tmp=tmp_path) for arg in args]
     if args[:1] == ["train"]:
         args += folders(tmp_path / "new")

@@ -17,18 +17,14 @@ from helpers.data import (
     UNK,
     ReversalDataset,
     Vocab,
-    add_shuffled,
     batches,
     collate,
-    load_task,
-    read_lines,
     reversal_pairs,
-    reversal_task,
     reverse_words,
-    split,
     tokenize,
     vocab_key,
 )
+from helpers.tasks import add_shuffled, load_task, read_lines, reversal_task, split
 
 SMALL = Config(per_length=40)
 
@@ -226,15 +222,15 @@ def test_task_from_a_corpus(tmp_path):
     path = tmp_path / "corpus.txt"
     lines = [f"Line {i} of my text." for i in range(30)] + ["", "line 3 of my text", "w " * 13]
     path.write_bytes(b"\xef\xbb\xbf" + "\r\n".join(lines).encode())
-    task = reversal_task(SMALL, path)
+    task = reversal_task(SMALL, str(path))
     sentences = [sentence for part in task.sentences for sentence in part]
     assert max(map(len, sentences)) == 5
     assert tokenize("Line 3 of my text.") in sentences
     assert 30 < len(sentences) <= 60
     assert task.corpus == str(path) and task.left_out == 1
-    assert task.digest() == reversal_task(SMALL, path).digest()
+    assert task.digest() == reversal_task(SMALL, str(path)).digest()
     path.write_text("\n".join(lines[::-1]))
-    assert task.digest() != reversal_task(SMALL, path).digest()
+    assert task.digest() != reversal_task(SMALL, str(path)).digest()
 
 
 @pytest.mark.parametrize(
@@ -244,7 +240,7 @@ def test_a_corpus_that_cannot_be_used(tmp_path, content, message):
     path = tmp_path / "corpus.txt"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=message):
-        reversal_task(SMALL, path)
+        reversal_task(SMALL, str(path))
 
 
 def test_read_lines_of_a_missing_file(tmp_path):

@@ -6,11 +6,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from helpers.build import build_model
 from helpers.config import Config
 from helpers.data import PAD, collate
 from helpers.decoding import decode
 from helpers.device import set_up
-from helpers.model import AdditiveAttention, build_model
+from helpers.model import AdditiveAttention
+from helpers.tests.tiny import largest_difference
 
 VOCAB_SIZE = 30
 CONFIG = Config(emb_size=8, hidden_size=16, attn_size=12)
@@ -19,7 +21,7 @@ CONFIG = Config(emb_size=8, hidden_size=16, attn_size=12)
 @pytest.fixture
 def model():
     set_up(seed=0)
-    model = build_model(CONFIG, VOCAB_SIZE)
+    model = build_model(CONFIG, VOCAB_SIZE, VOCAB_SIZE)
     for weight in model.parameters():  # far from uniform attention, so that a leak would show
         weight.data.mul_(3)
     return model
@@ -66,7 +68,7 @@ def test_weight_on_padding_is_exactly_zero_and_rows_sum_to_one(model, pairs):
 @pytest.mark.parametrize("switched_off", ["pack", "mask"])
 def test_the_switches_of_the_padding_lab_do_break_the_invariance(pairs, switched_off):
     set_up(seed=0)
-    model = build_model(CONFIG, VOCAB_SIZE, **{switched_off: False})
+    model = build_model(CONFIG, VOCAB_SIZE, VOCAB_SIZE, **{switched_off: False})
     batch, alone = collate(pairs), collate(pairs[:1])
     together, _ = model(batch.src, batch.src_lens, batch.trg_in)
     logits, _ = model(alone.src, alone.src_lens, alone.trg_in)
@@ -77,6 +79,18 @@ def test_words_do_not_depend_on_the_batch(model, pairs):
     sources = [src for src, _ in pairs]
     one_by_one = [answer.ids for answer in decode(model, sources, batch_size=1)]
     assert [answer.ids for answer in decode(model, sources, batch_size=100)] == one_by_one
+
+
+def test_reading_all_at_once_is_reading_step_by_step(model, pairs):
+    """Logits, weights and gradients: forcing every word takes the path through `Decoder.step`."""
+    batch = collate(pairs)
+    found = []
+    for forced in (None, torch.ones(batch.trg_in.shape, dtype=torch.bool)):
+        model.zero_grad()
+        logits, weights = model(batch.src, batch.src_lens, batch.trg_in, forced)
+        F.cross_entropy(logits.flatten(0, 1), batch.trg_out.flatten(), ignore_index=PAD).backward()
+        found.append([logits, weights, *(weight.grad for weight in model.parameters())])
+    assert largest_difference(*found) < 1e-12
 
 
 def test_causality(model, pairs):

@@ -1,9 +1,9 @@
 """A task and a model that train in a second: what most tests of training share."""
 
+from helpers.build import build_model
 from helpers.config import Config
-from helpers.data import load_task
 from helpers.device import set_up
-from helpers.model import build_model
+from helpers.tasks import load_task
 
 TINY = Config(
     task="integers",
@@ -25,7 +25,7 @@ def tiny_task(config=TINY):
 
 def fresh_model(task, config=TINY):
     set_up(config.seed)
-    return build_model(config, len(task.vocab))
+    return build_model(config, len(task.vocab), len(task.trg_vocab))
 
 
 def silent(line):
