@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 # A progress bar is for people: it shows times, and a stored output must not.
 os.environ["TQDM_DISABLE"] = "1"
@@ -15,10 +15,15 @@ def pytest_configure(config):
         config.option.nbval_sanitize_with = str(Path(__file__).with_name(".nbval-sanitize"))
 
 
-def pytest_collection_modifyitems(items):
-    """Two processes share the work. Notebooks 4 and 5 need the files of notebook 3: one process
-    runs all three, in their order; every other file goes to whichever process is free.
+class ByFile(LoadScopeScheduling):
+    """Gives whole files to the processes that share the work. Notebooks 4 and 5 need the files of
+    notebook 3, so that one process runs all three, in their order.
     """
-    for item in items:
-        chained = item.path.name.startswith(("03_", "04_", "05_"))
-        item.add_marker(pytest.mark.xdist_group("03 to 05" if chained else item.path.name))
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.split("::")[0]
+        return "notebooks 3 to 5" if file.startswith(("03_", "04_", "05_")) else file
+
+
+def pytest_xdist_make_scheduler(config, log):
+    return ByFile(config, log)

@@ -90,7 +90,9 @@ def load(path: Path) -> Checkpoint:
     checkpoint of ours.
     """
     if not Path(path).is_file():
-        raise FileNotFoundError(f"no checkpoint at {path}: make one with `python -m helpers train`")
+        raise FileNotFoundError(
+            f"no checkpoint at {path}: make one with `python -m helpers train`, see --task"
+        )
     data = io.BytesIO(Path(path).read_bytes())
     try:
         with warnings.catch_warnings():

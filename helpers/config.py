@@ -49,16 +49,16 @@ class Config:
     label_smoothing: float = number(
         0.0, 0, 0.999, "share of the target that is spread over all symbols, in training"
     )
-    optimizer: str = choice("adam", ("adam", "sgd"), "sgd has beta1 as its momentum")
+    optimizer: str = choice("adam", ("adam", "sgd"), "adam by hand, or torch's sgd with momentum")
     lr: float = number(2e-3, 1e-5, 1, "learning rate at the start")
     schedule: str = choice("cosine", ("cosine", "plateau"), "how the learning rate falls")
     lr_floor: float = number(0.02, 0, 1, "the learning rate falls no lower than this share of lr")
     plateau_factor: float = number(0.5, 0, 0.999, "plateau: factor of the learning rate")
     plateau_patience: int = number(1, 0, 10_000, "plateau: bad epochs (validation loss) to wait")
-    beta1: float = number(0.9, 0, 0.999999, "Adam: share of the mean kept in each step")
+    beta1: float = number(0.9, 0, 0.999999, "share of the mean kept in each step; sgd: momentum")
     beta2: float = number(0.98, 0, 0.999999, "Adam: share of the mean square kept in each step")
     eps: float = number(1e-8, 1e-16, 1, "Adam: added to the root of the mean square")
-    weight_decay: float = number(0.0, 0, 100, "Adam: decoupled weight decay (AdamW)")
+    weight_decay: float = number(0.0, 0, 100, "decoupled weight decay (AdamW); sgd: L2 penalty")
     max_norm: float = number(1.0, 1e-9, 1e9, "global norm that the gradient is clipped to")
     teacher_forcing: float = number(1.0, 0, 1, "share of previous words that are the true ones")
     teacher_forcing_end: float = number(None, 0, 1, "moves on a line to this share; None: it stays")
@@ -76,7 +76,9 @@ class Config:
                 low, high = limits["low"], limits["high"]
                 raise ValueError(f"{spec.name} must lie between {low} and {high}, not {value}")
         if self.model == "transformer" and (self.emb_size % self.heads or self.emb_size % 2):
-            raise ValueError(f"emb_size must be even and divisible by heads, not {self.emb_size}")
+            raise ValueError(
+                f"emb_size must be even and divisible by heads: {self.emb_size} and {self.heads}"
+            )
         forced = self.teacher_forcing == 1 and self.teacher_forcing_end in (None, 1)
         if self.model in ("lstm", "transformer") and not forced:
             raise ValueError(f"teacher_forcing must be 1 for the model {self.model}")

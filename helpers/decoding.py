@@ -127,13 +127,16 @@ def spell(tokens: Sentence, src: list[int], answer: Decoded, vocab: Vocab) -> li
     Each predicted word takes the spelling of the source token of the same id on which the strongest
     weight lies, <unk> therefore that of an unknown word (Jean et al. 2015, arXiv:1412.2007, after
     Luong et al. 2015, arXiv:1410.8206). A word that the source does not have is written as in the
-    vocabulary, a special symbol as the source token with the strongest weight of all.
+    vocabulary, a special symbol as the source token with the strongest weight of
+    all. Without attention (weights of 0) only what is unambiguous is copied.
     """
     words = []
     for id_, weights in zip(answer.ids, answer.weights.tolist(), strict=False):
         places = [i for i, src_id in enumerate(src) if src_id == id_]
         if not places and vocab.words[id_] in SPECIALS:
             places = list(range(len(tokens)))
+        if len(places) > 1 and not any(weights):  # without attention nothing tells which
+            places = []
         words.append(tokens[max(places, key=weights.__getitem__)] if places else vocab.words[id_])
     return words
 

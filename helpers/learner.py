@@ -149,12 +149,18 @@ class Learner:
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
             "scaler": self.scaler.state_dict(),
+            "taught": self.teacher is not None,
             "random": torch.get_rng_state(),
             "random cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
         }
 
     def load_state_dict(self, state: dict) -> None:
-        """Takes over the state of another learner of the same model and config."""
+        """Takes over the state of another learner of the same model and config.
+
+        Raises ValueError if only one of the two has a teacher.
+        """
+        if state["taught"] != (self.teacher is not None):
+            raise ValueError(f"the run had {'a' if state['taught'] else 'no'} teacher")
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         self.scaler.load_state_dict(state["scaler"])

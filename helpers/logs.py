@@ -48,7 +48,8 @@ class Log:
             batch = collate([pair]).to(next(model.parameters()).device)
             _, weights = model(batch.src, batch.src_lens, batch.trg_in)
             src, trg = task.vocab.decode(pair[0]), task.trg_vocab.decode(pair[1])
-            self.writer.add_figure("attention", draw(weights[0].cpu(), src, trg), number)
+            if weights.any():  # else a model without attention
+                self.writer.add_figure("attention", draw(weights[0].cpu(), src, trg), number)
             self.writer.flush()  # before the checkpoint, so that a run that goes on lacks no point
 
     def close(self) -> None:

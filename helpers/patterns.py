@@ -14,6 +14,12 @@ def period(digits: Digits) -> int:
     return next(n for n in range(1, len(digits) + 1) if digits[n:] == digits[:-n])
 
 
+def cycle(digits: Digits) -> Digits:
+    """What repeats, wherever it begins: of all its rotations the first in alphabetical order."""
+    unit = digits[: period(digits)]
+    return min(unit[i:] + unit[:i] for i in range(len(unit)))
+
+
 def continuation(digits: Digits) -> Digits:
     """The next `CONTINUED` digits."""
     n = period(digits)

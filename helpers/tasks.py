@@ -152,8 +152,8 @@ def integer_task(config: Config) -> Task:
 
 
 def pattern_task(config: Config) -> Task:
-    """The third task: patterns of digits, to be continued. Raises ValueError if there are too few
-    to split.
+    """The third task: patterns of digits, to be continued. No pattern is in two parts of the data;
+    what repeats may be, at another length. Raises ValueError if there are too few to split.
     """
     found = patterns.sequences(config.per_length, config.max_length, config.seed)
     sentences = split(found, config.seed, group=tuple)

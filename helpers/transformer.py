@@ -65,7 +65,8 @@ class Transformer(nn.Module):
         """Returns the logits (B, T, V) of the next words, each from the true previous words alone,
         and the weights (B, T, S) of the last layer on the source.
         """
-        return self.decode(trg_in, *self.encode(src, src_lens))
+        features, weights = self.decode(trg_in, *self.encode(src, src_lens))
+        return self.output(features), weights
 
     def encode(self, src: Tensor, src_lens: Tensor) -> tuple[Tensor, Tensor]:
         """What the decoder looks at: the memory (B, S, E) and the mask (B, S) of real tokens."""
@@ -74,13 +75,13 @@ class Transformer(nn.Module):
         return memory, mask
 
     def decode(self, trg_in: Tensor, memory: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """The second half of `forward`."""
+        """The features (B, T, E) from which `output` predicts the next words, and the weights."""
         length = trg_in.size(1)
         causal = torch.ones(length, length, dtype=torch.bool, device=trg_in.device).triu(diagonal=1)
         trg = self.position(self.trg_embedding(trg_in))
         for layer in self.layers:
             trg, weights = layer(trg, causal, memory, mask)
-        return self.output(self.norm(trg)), weights
+        return self.norm(trg), weights
 
     def start(self, src: Tensor, src_lens: Tensor) -> State:
         """The state before the first word: nothing written yet, and what there is to look at."""
@@ -88,9 +89,9 @@ class Transformer(nn.Module):
 
     def next_word(self, ids: Tensor, state: State) -> tuple[Tensor, Tensor, State]:
         """From the previous words `ids` (B,) to the logits (B, V) of the next, the weights (B, S)
-        and the new state. All that was written is read again: simple, and quadratic in T.
+        and the new state. All that was written is read again each time: simple, but slow.
         """
         written, *source = state
         written = torch.cat([written, ids.unsqueeze(1)], dim=1)
-        logits, weights = self.decode(written, *source)
-        return logits[:, -1], weights[:, -1], (written, *source)
+        features, weights = self.decode(written, *source)
+        return self.output(features[:, -1]), weights[:, -1], (written, *source)

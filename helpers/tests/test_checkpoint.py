@@ -162,7 +162,14 @@ def test_all_that_training_needs_is_in_the_file(task, tmp_path):
     content = torch.load(tmp_path / "last.pt", weights_only=True)
     learner = content.pop("learner")
     assert set(content) == {"format", "config", "vocabs", "history", "corpus", "digest", "weights"}
-    assert set(learner) == {"optimizer", "schedule", "scaler", "random", "random cuda"}
+    assert set(learner) == {
+        "optimizer",
+        "schedule",
+        "scaler",
+        "taught",
+        "random",
+        "random cuda",
+    }
     steps = -(-len(task.pairs.train) // TINY.batch_size)
     assert [state["step"] for state in learner["optimizer"]["state"].values()] == [steps] * len(
         list(model.parameters())

@@ -277,3 +277,9 @@ def test_a_model_with_two_vocabularies_answers_each_line():
         answers = list(translate_lines(model, ENGLISH, FRENCH, lines, chunk=2, beam=beam))
         assert answers == list(translate_lines(model, ENGLISH, FRENCH, iter(lines), beam=beam))
         assert [bool(answer) for answer in answers][1:2] == [False] and len(answers) == 3
+
+
+def test_without_attention_only_what_is_clear_is_copied():
+    tokens = ("The", "Cat", "Mat", "cat", "Pat")
+    answer = Decoded([UNK, CAT, THE], torch.zeros(4, 5))
+    assert spell(tokens, VOCAB.encode(tokens), answer, VOCAB) == ["<unk>", "cat", "The"]

@@ -297,7 +297,7 @@ def test_sgd_is_torchs_own_with_momentum(task):
         ({"model": "lstm", "teacher_forcing": 0.9}, "teacher_forcing must be 1 .* lstm"),
         ({"model": "transformer", "teacher_forcing": 0.0}, "teacher_forcing must be 1"),
         ({"model": "transformer", "teacher_forcing_end": 0.5}, "teacher_forcing must be 1"),
-        ({"model": "transformer", "emb_size": 6}, "divisible by heads, not 6"),
+        ({"model": "transformer", "emb_size": 6}, "divisible by heads: 6 and"),
         ({"model": "transformer", "emb_size": 5, "heads": 1}, "even and divisible"),
         ({"optimizer": "adagrad"}, "optimizer must be adam or sgd"),
         ({"label_smoothing": 1.0}, "label_smoothing must lie between"),
@@ -312,3 +312,12 @@ def test_settings_that_only_some_models_can_have():
     Config(model="luong", teacher_forcing=0.5, emb_size=5)
     Config(model="lstm", teacher_forcing_end=1, emb_size=5)
     Config(model="transformer", emb_size=6, heads=3)
+
+
+def test_a_lesson_is_not_resumed_without_its_teacher(task):
+    taught = Learner(fresh_model(task), TINY, 1, teacher=fresh_model(task))
+    alone = Learner(fresh_model(task), TINY, 1)
+    with pytest.raises(ValueError, match="had a teacher"):
+        alone.load_state_dict(taught.state_dict())
+    with pytest.raises(ValueError, match="had no teacher"):
+        taught.load_state_dict(alone.state_dict())

@@ -9,7 +9,7 @@ from torch import nn
 
 from helpers.build import build_model
 from helpers.config import Config
-from helpers.data import PAD, collate
+from helpers.data import BOS, PAD, collate
 from helpers.device import set_up
 from helpers.model import LuongAttention
 from helpers.tests.tiny import largest_difference
@@ -232,3 +232,17 @@ def test_the_lstm_against_single_steps(pairs):
             state = cell(word.unsqueeze(0), state)
             expected.append(model.output(state[0])[0])
         assert largest_difference(logits[i, : len(expected)], expected) < 1e-12
+
+
+def test_a_transformer_that_is_used_says_what_one_in_training_says():
+    """Without gradients and in `eval`, torch takes another path through its encoder."""
+    config = Config(model="transformer", emb_size=8, hidden_size=16)
+    set_up(1)
+    model = build_model(config, 9)
+    src, lens = torch.tensor([[4, 5, 6, 7], [8, 4, PAD, PAD]]), torch.tensor([4, 2])
+    trg_in = torch.tensor([[BOS, 5, 6], [BOS, 7, 8]])
+    logits, weights = model(src, lens, trg_in)
+    with torch.no_grad():
+        used, used_weights = model.eval()(src, lens, trg_in)
+    torch.testing.assert_close(used, logits.detach(), atol=1e-12, rtol=0)
+    torch.testing.assert_close(used_weights, weights.detach(), atol=1e-12, rtol=0)

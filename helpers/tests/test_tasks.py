@@ -10,7 +10,7 @@ import pytest
 
 from helpers.config import Config
 from helpers.data import SPECIALS, UNK
-from helpers.patterns import CONTINUED, PERIOD, continuation, period, sequences
+from helpers.patterns import CONTINUED, PERIOD, continuation, cycle, period, sequences
 from helpers.tasks import Splits, load_task, read_examples, translation_task
 from helpers.translation import detokenize, read_pairs, tokenize
 
@@ -217,3 +217,8 @@ def test_each_task_by_its_name(name):
     assert reverses == (name in ("words", "integers"))
     same = task.vocab.words == task.trg_vocab.words
     assert same == (name != "translate")
+
+
+def test_a_cycle_is_the_same_wherever_it_begins():
+    assert cycle(tuple("7237237")) == cycle(tuple("372372")) == tuple("237")
+    assert cycle(tuple("0000")) == ("0",)
