@@ -52,11 +52,9 @@ def snap_to_grid(model: Model) -> None:
     still far smaller than the grid, so that in practice the weights stay equal to the last bit.
     The learning rate must stay well above the grid.
     """
-    weights = [weight for weight in model.parameters() if weight.dtype == torch.float64]
-    if weights:
-        torch._foreach_mul_(weights, GRID)
-        torch._foreach_round_(weights)
-        torch._foreach_div_(weights, GRID)
+    for weight in model.parameters():
+        if weight.dtype == torch.float64:
+            weight.mul_(GRID).round_().div_(GRID)
 
 
 class Step(NamedTuple):

@@ -6,7 +6,6 @@ The appendix named in brackets is that of the paper (arXiv:1409.0473).
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
@@ -139,52 +138,16 @@ class Decoder(nn.Module):
         Returns the logits (B, T, V) of the next words and the attention weights (B, T, S).
         """
         keys = self.attention.project_keys(enc_outputs)  # (B, S, A), once for all steps
-        emb = self.embedding(trg_in)
-        if forced is None:
-            features, weights = self.read(emb, state, keys, enc_outputs, mask)
-            return self.output(features), weights
-        all_logits, all_weights = [], []
-        for t, word in enumerate(emb.unbind(dim=1)):
-            if t > 0:
-                own = self.embedding(all_logits[-1].argmax(dim=-1))  # (B, E)
-                word = torch.where(forced[:, t, None], word, own)
-            features, state, weights = self.step(word, state, keys, enc_outputs, mask)
-            all_logits.append(self.output(features))
+        all_features, all_weights = [], []
+        for t, emb in enumerate(self.embedding(trg_in).unbind(dim=1)):
+            if forced is not None and t > 0:
+                own = self.embedding(self.output(all_features[-1]).argmax(dim=-1))  # (B, E)
+                emb = torch.where(forced[:, t, None], emb, own)
+            features, state, weights = self.step(emb, state, keys, enc_outputs, mask)
+            all_features.append(features)
             all_weights.append(weights)
-        return torch.stack(all_logits, dim=1), torch.stack(all_weights, dim=1)
-
-    def read(
-        self, emb: Tensor, state: Tensor, keys: Tensor, values: Tensor, mask: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """One `step` after the other for the words `emb` (B, T, E), only faster: what does not
-        depend on the state is computed for all steps together. The gates need W c, where c is a
-        weighted sum of values v; since W c is the same sum of the W v, those can be made before.
-
-        Returns the features (B, T, 3H) and the weights (B, T, S).
-        """
-        cell = self.cell
-        of_word, of_context = cell.weight_ih.split([emb.size(-1), values.size(-1)], dim=1)
-        words = F.linear(emb, of_word, cell.bias_ih)  # (B, T, 3H): its share of the three gates
-        looked_up = F.linear(values, of_context)  # (B, S, 3H): the share of each source word
-        all_states, all_weights = [], []
-        for word in words.unbind(dim=1):
-            context, weights = self.attention(state, keys, looked_up, mask)
-            state = gru_cell(word + context, F.linear(state, cell.weight_hh, cell.bias_hh), state)
-            all_states.append(state)
-            all_weights.append(weights)
-        weights = torch.stack(all_weights, dim=1)
-        return torch.cat([torch.stack(all_states, dim=1), weights @ values], dim=-1), weights
-
-
-def gru_cell(inputs: Tensor, recurrent: Tensor, state: Tensor) -> Tensor:
-    """The new state (B, H) of a GRU, from what its input and its old state add to the three gates,
-    each (B, 3H).
-    """
-    reset, update, new = recurrent.chunk(3, dim=-1)
-    in_reset, in_update, in_new = inputs.chunk(3, dim=-1)
-    update = torch.sigmoid(in_update + update)
-    proposal = torch.tanh(in_new + torch.sigmoid(in_reset + reset) * new)
-    return proposal + update * (state - proposal)
+        logits = self.output(torch.stack(all_features, dim=1))
+        return logits, torch.stack(all_weights, dim=1)
 
 
 class Seq2Seq(nn.Module):

@@ -12,7 +12,6 @@ from helpers.data import PAD, collate
 from helpers.decoding import decode
 from helpers.device import set_up
 from helpers.model import AdditiveAttention
-from helpers.tests.tiny import largest_difference
 
 VOCAB_SIZE = 30
 CONFIG = Config(emb_size=8, hidden_size=16, attn_size=12)
@@ -79,18 +78,6 @@ def test_words_do_not_depend_on_the_batch(model, pairs):
     sources = [src for src, _ in pairs]
     one_by_one = [answer.ids for answer in decode(model, sources, batch_size=1)]
     assert [answer.ids for answer in decode(model, sources, batch_size=100)] == one_by_one
-
-
-def test_reading_all_at_once_is_reading_step_by_step(model, pairs):
-    """Logits, weights and gradients: forcing every word takes the path through `Decoder.step`."""
-    batch = collate(pairs)
-    found = []
-    for forced in (None, torch.ones(batch.trg_in.shape, dtype=torch.bool)):
-        model.zero_grad()
-        logits, weights = model(batch.src, batch.src_lens, batch.trg_in, forced)
-        F.cross_entropy(logits.flatten(0, 1), batch.trg_out.flatten(), ignore_index=PAD).backward()
-        found.append([logits, weights, *(weight.grad for weight in model.parameters())])
-    assert largest_difference(*found) < 1e-12
 
 
 def test_causality(model, pairs):
