@@ -85,7 +85,8 @@ def run_training(
     log_dir = args.log_dir or Path("runs", folder.name)
     started = time.perf_counter()
     train(model, task, config, folder, saved, log_dir, progress=sys.stderr)
-    log(f"trained in {time.perf_counter() - started:.0f} s")
+    if not (saved and is_over(saved.history, config)):
+        log(f"trained in {time.perf_counter() - started:.0f} s")
     if FIRST:
         print(f"checkpoint: {folder / 'best.pt'}")
 
@@ -130,6 +131,9 @@ def answer_command(
     if not args.sentence and sys.stdin is None:
         raise ValueError("neither sentences nor standard input to work on")
     path = args.checkpoint or checkpoint.default_folder(tasks[0]) / "best.pt"
+    if not path.exists():
+        command = f"python -m helpers train --task {tasks[0]}"
+        raise FileNotFoundError(f"no checkpoint at {path}: make one with `{command}`")
     loaded = load_model(path)
     if loaded.config.task not in tasks:
         raise ValueError(f"{path} was trained for {loaded.config.task}, not for {tasks[0]}")

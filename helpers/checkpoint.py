@@ -90,9 +90,7 @@ def load(path: Path) -> Checkpoint:
     checkpoint of ours.
     """
     if not Path(path).is_file():
-        raise FileNotFoundError(
-            f"no checkpoint at {path}: make one with `python -m helpers train`, see --task"
-        )
+        raise FileNotFoundError(f"no checkpoint at {path}: make one with `python -m helpers train`")
     data = io.BytesIO(Path(path).read_bytes())
     try:
         with warnings.catch_warnings():
