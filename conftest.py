@@ -11,8 +11,7 @@ os.environ["TQDM_DISABLE"] = "1"
 
 def pytest_configure(config):
     """Where a table shows how long something took, the time alone is not compared."""
-    if hasattr(config.option, "nbval_sanitize_with"):
-        config.option.nbval_sanitize_with = str(Path(__file__).with_name(".nbval-sanitize"))
+    config.option.nbval_sanitize_with = str(Path(__file__).with_name(".nbval-sanitize"))
 
 
 class ByFile(LoadScopeScheduling):

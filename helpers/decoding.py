@@ -102,6 +102,7 @@ def decode(
         raise ValueError("cannot decode a source without a token")
     if beam < 1:
         raise ValueError(f"a beam has a width of at least 1, not {beam}")
+    search = greedy if beam == 1 else partial(beam_search, width=beam, penalty=penalty)
     device = next(model.parameters()).device
     order = sorted(range(len(sources)), key=lambda i: len(sources[i]))
     answers: dict[int, Decoded] = {}
@@ -111,7 +112,6 @@ def decode(
         chosen, order = order[-size:], order[:-size]
         lens = [len(sources[i]) for i in chosen]
         src, src_lens = pad(sources[i] for i in chosen).to(device), torch.tensor(lens).to(device)
-        search = greedy if beam == 1 else partial(beam_search, width=beam, penalty=penalty)
         all_ids, all_weights = (rows.cpu() for rows in search(model, src, src_lens))
         for i, n, row, weights in zip(chosen, lens, all_ids.tolist(), all_weights, strict=True):
             steps = row.index(EOS) + 1 if EOS in row else max_steps(n)
@@ -127,8 +127,8 @@ def spell(tokens: Sentence, src: list[int], answer: Decoded, vocab: Vocab) -> li
     Each predicted word takes the spelling of the source token of the same id on which the strongest
     weight lies, <unk> therefore that of an unknown word (Jean et al. 2015, arXiv:1412.2007, after
     Luong et al. 2015, arXiv:1410.8206). A word that the source does not have is written as in the
-    vocabulary, a special symbol as the source token with the strongest weight of
-    all. Without attention (weights of 0) only what is unambiguous is copied.
+    vocabulary, a special symbol as the source token with the strongest weight of all. Without
+    attention (weights of 0) only what is unambiguous is copied.
     """
     words = []
     for id_, weights in zip(answer.ids, answer.weights.tolist(), strict=False):
@@ -161,10 +161,10 @@ def predict(
 
 
 def reverse_lines(
-    model: Model, vocab: Vocab, lines: Iterable[str], chunk: int = 500, beam: int = 1
+    model: Model, vocab: Vocab, lines: Iterable[str], chunk: int = 500
 ) -> Iterator[str]:
     """What a model that reverses makes of each line, one answer a line."""
-    for words in predict(model, vocab, vocab, map(tokenize, lines), chunk, beam):
+    for words in predict(model, vocab, vocab, map(tokenize, lines), chunk):
         yield " ".join(words)
 
 

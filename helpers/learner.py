@@ -99,9 +99,7 @@ class Learner:
         loss, tokens = self.backward(batch, forcing)
         self.scaler.unscale_(self.optimizer)  # clipping needs the gradient itself
         norm = clip_grad_norm(self.model.parameters(), self.config.max_norm).item()
-        self.scaler.step(
-            self.optimizer
-        )  # leaves weights and moments alone if the gradient overflowed
+        self.scaler.step(self.optimizer)  # leaves all as it is if the gradient overflowed
         self.scaler.update()  # and in that case lowers the scale
         if self.scaler.get_scale() >= scale:
             snap_to_grid(self.model)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
-State = tuple[Tensor, ...]
+from helpers.model import State
 
 
 class LSTMSeq2Seq(nn.Module):

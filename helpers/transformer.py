@@ -6,7 +6,7 @@ Shapes: B batch, S source length, T target length, E embedding, V vocabulary; Tr
 import torch
 from torch import Tensor, nn
 
-State = tuple[Tensor, ...]
+from helpers.model import State
 
 
 class PositionalEncoding(nn.Module):

@@ -113,6 +113,17 @@ def test_the_results_in_the_readme_are_those_of_the_notebooks(row):
     assert where == name and line.format(measured) in printed
 
 
+def test_the_translations_in_the_readme_are_those_of_notebook_4():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    given, answers = re.search(
+        r"helpers translate (.+)\n```\n\n```\n(.+?)\n```", readme, re.S
+    ).groups()
+    sources = " ".join(cell.source for cell in code_cells("04_evaluation"))
+    printed = "\n".join(text for cell in code_cells("04_evaluation") for text in stored_text(cell))
+    assert answers in printed
+    assert all(f'"{sentence}"' in sources for sentence in re.findall('"(.+?)"', given))
+
+
 def test_every_result_in_the_readme_is_checked():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert len(re.findall(r"^\|.*\| 0\d_\w+ \|$", readme, re.M)) == len(PRINTED)
