@@ -14,14 +14,36 @@ def pytest_configure(config):
     config.option.nbval_sanitize_with = str(Path(__file__).with_name(".nbval-sanitize"))
 
 
+def pytest_collection_modifyitems(items):
+    """Notebooks 3 and 4 take longest, so they begin; notebook 5 ends."""
+    order = {"03_training.ipynb": 0, "04_evaluation.ipynb": 1, "05_analysis.ipynb": 3}
+    items.sort(key=lambda item: order.get(file_of(item.nodeid), 2))
+
+
 class ByFile(LoadScopeScheduling):
-    """Gives whole files to the processes that share the work. Notebooks 4 and 5 need the files of
-    notebook 3, so that one process runs all three, in their order.
+    """Gives whole files to the processes that share the work; notebooks 3 and 4 go to one of them.
+    Notebook 5, which needs the files of notebook 3 as well, has to wait for them.
     """
 
     def _split_scope(self, nodeid: str) -> str:
-        file = nodeid.split("::")[0]
-        return "notebooks 3 to 5" if file.startswith(("03_", "04_", "05_")) else file
+        file = file_of(nodeid)
+        return "notebooks 3 and 4" if file.startswith(("03_", "04_")) else file
+
+    def _assign_work_unit(self, node) -> None:
+        parts = [part for parts in self.assigned_work.values() for part in parts.values()]
+        tests = [test for part in parts for test in part.items()]
+        waiting = any(test.startswith("03_") and not done for test, done in tests)
+        if not (waiting and next(iter(self.workqueue)).startswith("05_")):
+            super()._assign_work_unit(node)
+
+    def mark_test_complete(self, node, item_index: int, duration: float = 0) -> None:
+        super().mark_test_complete(node, item_index, duration)
+        for other in self.nodes:
+            self._reschedule(other)
+
+
+def file_of(nodeid: str) -> str:
+    return nodeid.split("::")[0]
 
 
 def pytest_xdist_make_scheduler(config, log):

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import Field, fields, replace
 from functools import partial
+from itertools import tee
 from pathlib import Path
 
 from tqdm import tqdm
@@ -130,7 +131,7 @@ def answer_command(
 ) -> None:
     if not args.sentence and sys.stdin is None:
         raise ValueError("neither sentences nor standard input to work on")
-    path = args.checkpoint or checkpoint.default_folder(tasks[0]) / "best.pt"
+    path = args.checkpoint or default_checkpoint(tasks[0])
     if not path.exists():
         command = f"python -m helpers train --task {tasks[0]}"
         raise FileNotFoundError(f"no checkpoint at {path}: make one with `{command}`")
@@ -144,6 +145,13 @@ def answer_command(
     chunk = 1 if typed else 500  # somebody who types wants each answer at once
     for words in answer(loaded, map(split, lines), args.beam, chunk):
         print(join(words), flush=typed)
+
+
+def default_checkpoint(task: str) -> Path:
+    """That of the model for any length, if there is one; else that of the plain one."""
+    folders = [checkpoint.default_folder(task, model) for model in ("location", Config.model)]
+    paths = [folder / "best.pt" for folder in folders]
+    return next((path for path in paths if path.exists()), paths[-1])
 
 
 def load_model(path: Path) -> Checkpoint:
@@ -164,17 +172,24 @@ def answer(
     loaded: Checkpoint, sentences: Iterable[Sentence], beam: int, chunk: int = 500
 ) -> Iterator[list[str]]:
     """What the model writes for each sentence, with warnings where that is worth little."""
-    checked = check(loaded, sentences)
-    yield from predict(loaded.model, loaded.vocab, loaded.trg_vocab, checked, chunk, beam)
+    copies, warned = loaded.config.model == "location", False
+    checked, kept = tee(check(loaded, sentences))
+    answers = predict(loaded.model, loaded.vocab, loaded.trg_vocab, checked, chunk, beam)
+    for number, (words, tokens) in enumerate(zip(answers, kept, strict=True), start=1):
+        if copies and len(words) != len(tokens) and not warned:
+            log(f"warning: line {number} has {len(tokens)} words, its answer {len(words)}")
+            warned = True
+        yield words
 
 
 def check(loaded: Checkpoint, sentences: Iterable[Sentence]) -> Iterator[Sentence]:
-    """Passes the sentences on; warns of the first that is longer than those of the training, and of
-    the first that a model which knows no unknown words cannot read.
+    """Passes the sentences on; warns of the first that is longer than those of the training, if
+    that matters to the model, and of the first that a model which knows no unknown words cannot
+    read.
     """
     longest, warned_of_long, warned_of_words = loaded.config.max_length, False, False
     for number, tokens in enumerate(sentences, start=1):
-        if len(tokens) > longest and not warned_of_long:
+        if len(tokens) > longest and not warned_of_long and loaded.config.model != "location":
             log(
                 f"warning: a sentence of {len(tokens)} words; the model was trained on up to "
                 f"{longest}, its answers to longer ones are likely to be wrong"
@@ -235,12 +250,12 @@ def build_parser() -> Parser:
             help="each is one sentence, quoted; single words together make one",
         )
     for sub in (evaluate, *subs):
-        kind = "checkpoints/translate" if sub is subs[1] else "checkpoints/words"
+        kind = {subs[0]: "words-location, or else words", subs[1]: "translate"}.get(sub, "words")
         sub.add_argument(
             "--checkpoint",
             type=Path,
             metavar="FILE",
-            help=f"made by train (default: {kind}/best.pt)",
+            help=f"made by train (default: best.pt in checkpoints/{kind})",
         )
         sub.add_argument(
             "--beam",

@@ -5,11 +5,12 @@ with logits (B, T, V) and attention weights (B, T, S); `start` and `next_word` w
 """
 
 from helpers.config import Config
+from helpers.location import LocationSeq2Seq
 from helpers.lstm import LSTMSeq2Seq
 from helpers.model import AdditiveAttention, Decoder, Encoder, LuongAttention, Seq2Seq
 from helpers.transformer import Transformer
 
-Model = Seq2Seq | LSTMSeq2Seq | Transformer
+Model = Seq2Seq | LocationSeq2Seq | LSTMSeq2Seq | Transformer
 
 
 def build_model(
@@ -27,6 +28,9 @@ def build_model(
     emb_size, hidden_size = config.emb_size, config.hidden_size
     if config.model == "lstm":
         return LSTMSeq2Seq(src_size, trg_size, emb_size, hidden_size)
+    if config.model == "location":
+        sizes = (emb_size, hidden_size, config.attn_size)
+        return LocationSeq2Seq(src_size, trg_size, *sizes, config.dropout)
     if config.model == "transformer":
         sizes = (emb_size, hidden_size, config.heads, config.layers)
         return Transformer(src_size, trg_size, *sizes)

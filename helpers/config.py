@@ -29,11 +29,18 @@ class Config:
     vocab_size: int = number(53, 4, 100_000, "integers: they run from 3 to one less than this")
     # model
     model: str = choice(
-        "bahdanau", ("bahdanau", "luong", "luong-dot", "lstm", "transformer"), "the architecture"
+        "bahdanau",
+        ("bahdanau", "luong", "luong-dot", "location", "lstm", "transformer"),
+        "the architecture",
     )
     emb_size: int = number(64, 1, 4096, "size of an embedding")
     hidden_size: int = number(64, 1, 4096, "size of a state; transformer: of a feed-forward layer")
-    attn_size: int = number(64, 1, 4096, "bahdanau: size of the hidden layer of the attention")
+    attn_size: int = number(
+        64, 1, 4096, "bahdanau, location: size of the hidden layer of the attention"
+    )
+    dropout: float = number(
+        0.0, 0, 0.9, "location: share of embeddings, annotations and queries that are set to 0"
+    )
     heads: int = number(4, 1, 64, "transformer: attention heads; they must divide emb_size")
     layers: int = number(2, 1, 64, "transformer: layers of the encoder, and of the decoder")
     # training
@@ -79,8 +86,12 @@ class Config:
             raise ValueError(
                 f"emb_size must be even and divisible by heads: {self.emb_size} and {self.heads}"
             )
+        if self.model == "location" and self.task not in ("words", "integers"):
+            raise ValueError(f"the model location copies: it cannot learn {self.task}")
+        if self.dropout and self.model != "location":
+            raise ValueError(f"dropout is for the model location, not for {self.model}")
         forced = self.teacher_forcing == 1 and self.teacher_forcing_end in (None, 1)
-        if self.model in ("lstm", "transformer") and not forced:
+        if self.model in ("location", "lstm", "transformer") and not forced:
             raise ValueError(f"teacher_forcing must be 1 for the model {self.model}")
 
     def check_same(self, other: "Config") -> None:

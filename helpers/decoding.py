@@ -11,6 +11,7 @@ from torch import Tensor
 from helpers import translation
 from helpers.build import Model
 from helpers.data import BOS, EOS, PAD, SPECIALS, Sentence, Vocab, pad, tokenize
+from helpers.location import LocationSeq2Seq, frame
 
 
 class Decoded(NamedTuple):
@@ -21,7 +22,7 @@ class Decoded(NamedTuple):
 
 
 def max_steps(src_lens):
-    """After how many steps a sentence (or each of a batch) is cut off if no <eos> has come."""
+    """After how many steps a sentence (or each of a batch) is cut off if it has not ended."""
     return 2 * src_lens + 2
 
 
@@ -82,6 +83,33 @@ def beam_search(
     return all_ids[::width], all_weights[::width]
 
 
+@torch.no_grad()
+def copy_search(model: LocationSeq2Seq, src: Tensor, src_lens: Tensor) -> Tensor:
+    """Writes by pointing: at each step the source word with the strongest weight, until that is the
+    sentinel before the first word.
+
+    What is fed back is the word pointed at, and a weight of 1 on its place instead of the weights:
+    small errors of position cannot add up, however long the source is. A search that points at
+    the other sentinel is lost and ends, too, and so does one of `max_steps`.
+
+    `src` (B, S) holds `src_lens` (B,) real tokens a row, of the vocabulary that source and target
+    share. Returns the places (B, T), counted from 1; 0 after the end.
+    """
+    framed, _ = frame(src, src_lens)
+    state, limits = model.start(src, src_lens), max_steps(src_lens)
+    ids, all_places = torch.full_like(src_lens, BOS), []
+    done = torch.zeros_like(src_lens, dtype=torch.bool)
+    while not done.all():
+        _, _, (hidden, weights, *source) = model.next_word(ids, state)
+        places = weights.argmax(dim=-1)
+        state = hidden, torch.zeros_like(weights).scatter(1, places.unsqueeze(1), 1.0), *source
+        ids = framed.gather(1, places.unsqueeze(1)).squeeze(1)
+        done = done | (places == 0) | (places > src_lens)  # the other sentinel: it is lost
+        all_places.append(places.masked_fill(done, 0))
+        done = done | (len(all_places) >= limits)
+    return torch.stack(all_places, dim=1)
+
+
 BATCH_TOKENS = 20_000  # at most, padding included, so that long sentences do not exhaust memory
 
 
@@ -98,26 +126,48 @@ def decode(
     Sources of similar length are decoded together. Raises ValueError for a source without a token
     and a beam of less than 1.
     """
-    if not all(sources):
-        raise ValueError("cannot decode a source without a token")
     if beam < 1:
         raise ValueError(f"a beam has a width of at least 1, not {beam}")
     search = greedy if beam == 1 else partial(beam_search, width=beam, penalty=penalty)
-    device = next(model.parameters()).device
-    order = sorted(range(len(sources)), key=lambda i: len(sources[i]))
     answers: dict[int, Decoded] = {}
-    while order:
-        longest = len(sources[order[-1]])
-        size = min(batch_size, max(1, BATCH_TOKENS // (beam * longest)))
-        chosen, order = order[-size:], order[:-size]
-        lens = [len(sources[i]) for i in chosen]
-        src, src_lens = pad(sources[i] for i in chosen).to(device), torch.tensor(lens).to(device)
+    for chosen, src, src_lens in in_batches(model, sources, batch_size, beam):
         all_ids, all_weights = (rows.cpu() for rows in search(model, src, src_lens))
-        for i, n, row, weights in zip(chosen, lens, all_ids.tolist(), all_weights, strict=True):
+        for i, row, weights in zip(chosen, all_ids.tolist(), all_weights, strict=True):
+            n = len(sources[i])
             steps = row.index(EOS) + 1 if EOS in row else max_steps(n)
             ids = [id_ for id_ in row[:steps] if id_ != EOS]
             answers[i] = Decoded(ids, weights[:steps, :n])
     return [answers[i] for i in range(len(sources))]
+
+
+def decode_by_copying(model: LocationSeq2Seq, sources: Sequence[list[int]]) -> list[list[int]]:
+    """The places (see `copy_search`) that the model points at for any number of sources, lists of
+    ids. Raises ValueError for a source without a token.
+    """
+    answers: dict[int, list[int]] = {}
+    for chosen, src, src_lens in in_batches(model, sources):
+        for i, row in zip(chosen, copy_search(model, src, src_lens).tolist(), strict=True):
+            answers[i] = [place for place in row if place]
+    return [answers[i] for i in range(len(sources))]
+
+
+def in_batches(
+    model: Model, sources: Sequence[list[int]], batch_size: int = 500, beam: int = 1
+) -> Iterator[tuple[list[int], Tensor, Tensor]]:
+    """Sources of similar length together: the numbers of B of them, the sources (B, S), padded, and
+    their lengths (B,), on the device of the model. Each occupies the memory of `beam` sources.
+    Raises ValueError for a source without a token.
+    """
+    if not all(sources):
+        raise ValueError("cannot decode a source without a token")
+    device = next(model.parameters()).device
+    order = sorted(range(len(sources)), key=lambda i: len(sources[i]))
+    while order:
+        longest = len(sources[order[-1]])
+        size = min(batch_size, max(1, BATCH_TOKENS // (beam * longest)))
+        chosen, order = order[-size:], order[:-size]
+        lens = torch.tensor([len(sources[i]) for i in chosen])
+        yield chosen, pad(sources[i] for i in chosen).to(device), lens.to(device)
 
 
 def spell(tokens: Sentence, src: list[int], answer: Decoded, vocab: Vocab) -> list[str]:
@@ -149,15 +199,29 @@ def predict(
     chunk: int = 500,
     beam: int = 1,
 ) -> Iterator[list[str]]:
-    """What the model writes for each sentence of tokens. That is nothing for an empty one, and for
-    one with words that the vocabulary does not know, if there is no "<unk>" to stand for them.
+    """What the model writes for each sentence of tokens; a `LocationSeq2Seq` copies those that it
+    points at. That is nothing for an empty sentence, and for one with words that the vocabulary
+    does not know, if there is no "<unk>" to stand for them.
+
+    Raises ValueError for a `beam` of another width than 1 with a model that copies.
     """
-    sentences, same = iter(sentences), vocab.words == trg_vocab.words
+    if isinstance(model, LocationSeq2Seq) and beam != 1:
+        raise ValueError(f"a model that copies has no use for a beam: it must be 1, not {beam}")
+    sentences = iter(sentences)
     while block := list(islice(sentences, chunk)):
         sources = [vocab.encode(tokens) if vocab.knows(tokens) else [] for tokens in block]
-        answers = iter(decode(model, [src for src in sources if src], beam=beam))
-        for tokens, src in zip(block, sources, strict=True):
-            yield spell(tokens, src if same else [], next(answers), trg_vocab) if src else []
+        given = [src for src in sources if src]
+        tokens_of = [tokens for tokens, src in zip(block, sources, strict=True) if src]
+        if isinstance(model, LocationSeq2Seq):
+            pairs = zip(tokens_of, decode_by_copying(model, given), strict=True)
+            written = ([tokens[i - 1] for i in row] for tokens, row in pairs)
+        else:
+            same = vocab.words == trg_vocab.words
+            answers = decode(model, given, beam=beam)
+            trios = zip(tokens_of, given if same else [[]] * len(given), answers, strict=True)
+            written = (spell(tokens, src, answer, trg_vocab) for tokens, src, answer in trios)
+        for src in sources:
+            yield next(written) if src else []
 
 
 def reverse_lines(

@@ -75,9 +75,13 @@ class Learner:
     """
 
     def __init__(self, model: Model, config: Config, steps: int, teacher: Model | None = None):
-        """`steps` is the number of training steps that the learning rate has to fall."""
+        """`steps` is the number of training steps that the learning rate has to fall. Raises
+        ValueError for dropout in parts of a batch, which would each draw masks of their own.
+        """
+        if config.dropout and config.accumulate * world_size() > 1:
+            raise ValueError("dropout needs whole batches: accumulate 1 and a single process")
         self.model, self.config = model.to(config.device), config
-        self.teacher = teacher.to(config.device) if teacher else None
+        self.teacher = teacher.to(config.device).eval() if teacher else None
         self.forward = share_gradients(model)
         lr, decay = config.lr, config.weight_decay
         if config.optimizer == "adam":

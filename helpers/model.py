@@ -65,6 +65,25 @@ class AdditiveAttention(nn.Module):
         return look_up(energy, values, mask)
 
 
+class LocationAttention(AdditiveAttention):
+    """Additive attention that sees where it looked in the step before: it scores with
+    v . tanh(W q + U k + F a), where F a is a convolution of the previous weights a over `width`
+    places (Chorowski et al. 2015, arXiv:1506.07503, equations 8 and 9, with one matrix F in place
+    of their product U F, and no bias). Whoever uses it calls `locate` before each step; without
+    it, this is additive attention.
+    """
+
+    def __init__(self, query_size: int, key_size: int, attn_size: int, width: int = 5):
+        super().__init__(query_size, key_size, attn_size)
+        self.location = nn.Conv1d(1, attn_size, width, padding=width // 2, bias=False)  # F
+
+    def locate(self, keys: Tensor, previous: Tensor) -> Tensor:
+        """U k + F a: the keys (B, S, A) of the next step, after one with weights `previous` (B, S).
+        With these in place of the keys, all else is as in `AdditiveAttention`.
+        """
+        return keys + self.location(previous.unsqueeze(1)).transpose(1, 2)
+
+
 class LuongAttention(nn.Module):
     """Scores a query against every key by a dot product (Luong, Pham and Manning 2015,
     arXiv:1508.04025, section 3.1): their "general", q . U k, or, without `general`, their "dot",

@@ -15,9 +15,10 @@ from helpers.build import Model
 from helpers.checkpoint import Checkpoint
 from helpers.config import Config
 from helpers.data import Pair, batches, collate
-from helpers.decoding import decode
+from helpers.decoding import decode, decode_by_copying
 from helpers.device import add_up, rank, world_size
 from helpers.learner import Learner, masked_cross_entropy
+from helpers.location import LocationSeq2Seq
 from helpers.logs import Log
 from helpers.metrics import matches
 from helpers.tasks import Task
@@ -43,13 +44,18 @@ def mean_loss(model: Model, pairs: Sequence[Pair], batch_size: int = 500) -> flo
 
 
 def greedy_exact_match(model: Model, pairs: Sequence[Pair], batch_size: int = 500) -> float:
-    """The share of pairs whose target the model writes without a fault, in [0, 1].
+    """The share of pairs whose target the model writes (or points at) without a fault, in [0, 1].
 
     If there are several processes, each takes a share.
     """
     mine = pairs[rank() :: world_size()]
-    answers = decode(model, [src for src, _ in mine], batch_size)
-    right = sum(matches([answer.ids for answer in answers], [trg for _, trg in mine]))
+    sources = [src for src, _ in mine]
+    if isinstance(model, LocationSeq2Seq):
+        both = zip(sources, decode_by_copying(model, sources), strict=True)
+        answers = [[src[place - 1] for place in places] for src, places in both]
+    else:
+        answers = [answer.ids for answer in decode(model, sources, batch_size)]
+    right = sum(matches(answers, [trg for _, trg in mine]))
     right, total = add_up(right, len(mine))
     return right / total
 
@@ -82,7 +88,7 @@ def train(
     settings or other data.
     """
     steps = ceil(len(task.pairs.train) / config.batch_size)
-    learner = Learner(model, config, config.epochs * steps, teacher)
+    learner = Learner(model.eval(), config, config.epochs * steps, teacher)
     history, digest = list(saved.history if saved else []), task.digest()
     if saved:
         saved.config.check_same(config)
@@ -145,7 +151,9 @@ def train_epoch(
     epoch_batches = batches(task.pairs.train, config.batch_size, config.seed, epoch, bucket)
     bar = {"total": steps, "leave": False, "ncols": 70, "file": progress or sys.stdout}
     for i, batch in enumerate(tqdm(epoch_batches, f"epoch {epoch}/{config.epochs}", **bar), 1):
+        learner.model.train()  # which turns dropout on
         step = learner.step(batch, forcing)
+        learner.model.eval()
         if not isfinite(step.loss) or step.scale < SMALLEST_SCALE:
             what = "the gradient overflows" if isfinite(step.loss) else f"loss {step.loss}"
             where = f"epoch {epoch}, batch {i} of {steps}"

@@ -355,3 +355,16 @@ def test_as_a_process(trained):
     command = [sys.executable, "-m", "helpers", "reverse", "--checkpoint", trained[0]]
     done = subprocess.run(command, input="\n日本\n".encode(), capture_output=True, timeout=120)
     assert done.returncode == 0 and done.stderr == b"" and done.stdout.count(b"\n") == 2
+
+
+def test_reverse_prefers_the_model_for_any_length(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "checkpoints/words-location"
+    folder.mkdir(parents=True)
+    assert "no checkpoint at checkpoints/words/best.pt" in run("reverse", "the cat", status=2)[1]
+    plain = tmp_path / "checkpoints/words"
+    plain.mkdir()
+    for one in (folder, plain):
+        (one / "best.pt").write_text("no checkpoint")
+    _, err = run("reverse", "the cat", status=2)
+    assert "checkpoints/words-location/best.pt is damaged" in err

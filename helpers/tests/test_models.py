@@ -9,9 +9,10 @@ from torch import nn
 
 from helpers.build import build_model
 from helpers.config import Config
-from helpers.data import BOS, PAD, collate
+from helpers.data import BOS, EOS, PAD, collate
 from helpers.device import set_up
-from helpers.model import LuongAttention
+from helpers.location import frame
+from helpers.model import LocationAttention, LuongAttention
 from helpers.tests.tiny import largest_difference
 from helpers.transformer import DecoderLayer, PositionalEncoding
 
@@ -60,8 +61,11 @@ def test_shapes_and_weights_that_sum_to_one_or_zero(kind, model, pairs):
     assert logits.shape == (4, 9, TRG_SIZE) and weights.shape == (4, 9, 9)
     assert logits.dtype == weights.dtype == torch.float64
     assert weights.min() >= 0
-    total = 0.0 if kind == "lstm" else 1.0
-    assert (weights.sum(dim=-1) - total).abs().max() < 1e-12
+    totals = weights.sum(dim=-1)
+    if kind == "location":  # the rest lies on the sentinels
+        assert totals.min() > 0 and totals.max() < 1
+    else:
+        assert (totals - (0.0 if kind == "lstm" else 1.0)).abs().max() < 1e-12
 
 
 def test_neither_batch_nor_padding_matters(model, pairs):
@@ -232,6 +236,46 @@ def test_the_lstm_against_single_steps(pairs):
             state = cell(word.unsqueeze(0), state)
             expected.append(model.output(state[0])[0])
         assert largest_difference(logits[i, : len(expected)], expected) < 1e-12
+
+
+def test_location_attention_sees_the_weights_of_the_step_before():
+    set_up(seed=0)
+    attention = LocationAttention(query_size=4, key_size=6, attn_size=5, width=3)
+    query, values = torch.randn(2, 4), torch.randn(2, 7, 6)
+    previous, mask = torch.rand(2, 7), torch.arange(7) < torch.tensor([[7], [4]])
+    keys = attention.project_keys(values)
+    _, weights = attention(query, attention.locate(keys, previous), values, mask)
+    filters = attention.location.weight[:, 0]  # (A, 3)
+    for b, length in enumerate((7, 4)):
+        padded = F.pad(previous[b], (1, 1))
+        energy = torch.stack(
+            [
+                attention.score.weight[0]
+                @ torch.tanh(
+                    attention.project_query.weight @ query[b]
+                    + attention.project_keys.weight @ values[b, j]
+                    + filters @ padded[j : j + 3]
+                )
+                for j in range(length)
+            ]
+        )
+        torch.testing.assert_close(weights[b, :length], energy.softmax(dim=0))
+    assert attention.locate(keys, torch.zeros(2, 7)).equal(keys)
+
+
+def test_a_source_is_framed_by_sentinels():
+    framed, lens = frame(torch.tensor([[5, 6, 7], [8, PAD, PAD]]), torch.tensor([3, 1]))
+    assert framed.tolist() == [[BOS, 5, 6, 7, EOS], [BOS, 8, EOS, PAD, PAD]]
+    assert lens.tolist() == [5, 3]
+
+
+def test_dropout_is_at_work_in_training_alone(pairs):
+    set_up(seed=0)
+    model = build_model(Config(model="location", dropout=0.5, emb_size=8, hidden_size=8), SRC_SIZE)
+    given = inputs(pairs)
+    assert not model(*given)[0].equal(model(*given)[0])
+    model.eval()
+    assert model(*given)[0].equal(model(*given)[0])
 
 
 def test_a_transformer_that_is_used_says_what_one_in_training_says():

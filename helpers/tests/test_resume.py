@@ -25,6 +25,7 @@ server.set_forkserver_preload(["helpers.tests.test_resume", "torch._dynamo"])  #
 SMALL = replace(TINY, vocab_size=9, max_length=4, lr=0.02)
 CONFIGS = {  # together they have each kind of state that a run has to take up again
     "cosine, own words": replace(SMALL, epochs=5, teacher_forcing_end=0.5),
+    "dropout": replace(SMALL, epochs=3, model="location", dropout=0.2),
     "plateau, early stop": replace(
         SMALL, epochs=20, schedule="plateau", plateau_patience=0, patience=2
     ),

@@ -271,5 +271,19 @@ def test_the_integer_task_is_learned_by_the_same_loop():
     assert history[-1]["valid exact match"] > 0.8
 
 
+def test_dropout_is_at_work_in_every_step_and_in_nothing_else(task):
+    config = dataclasses.replace(TINY, model="location", dropout=0.1, epochs=2)
+    model, calls = fresh_model(task, config), []
+    model.register_forward_hook(lambda *_: calls.append((model.training, torch.is_grad_enabled())))
+    train(model, task, config, report=silent)
+    assert set(calls) == {(True, True), (False, False)} and not model.training
+
+
+def test_dropout_in_parts_of_a_batch_is_refused(task):
+    config = dataclasses.replace(TINY, model="location", dropout=0.1, accumulate=2)
+    with pytest.raises(ValueError, match="dropout needs whole batches"):
+        Learner(fresh_model(task, config), config, steps=1)
+
+
 def test_an_untrained_model_gets_nothing_right(task):
     assert greedy_exact_match(fresh_model(task), task.pairs.valid) < 0.02

@@ -1,0 +1,118 @@
+"""Words copied from where the attention points: the search, its end, and what comes back."""
+
+import pytest
+import torch
+
+from helpers.config import Config
+from helpers.data import SPECIALS, UNK, Vocab
+from helpers.decoding import copy_search, decode_by_copying, max_steps, predict, reverse_lines
+from helpers.location import LocationSeq2Seq
+from helpers.tasks import load_task
+from helpers.tests.tiny import fresh_model, silent
+from helpers.training import train
+
+
+class Pointer(LocationSeq2Seq):
+    """Stands in for a model: it moves its weights by `move` places a step, from `first` on."""
+
+    def __init__(self, first, move):
+        torch.nn.Module.__init__(self)
+        self.first, self.move = first, move
+        self.weight = torch.nn.Parameter(torch.zeros(1))  # decoding asks where the model is
+        self.read = []
+
+    def start(self, src, src_lens):
+        mask = torch.arange(src.size(1) + 2) < (src_lens + 2).unsqueeze(1)
+        return torch.zeros(len(src), 1), torch.zeros(mask.shape), src_lens, mask
+
+    def next_word(self, ids, state):
+        assert not torch.is_grad_enabled(), "what is kept for a gradient grows with the square"
+        hidden, previous, lens, mask = state
+        self.read.append(ids.tolist())
+        if not self.read[1:]:
+            places = self.first(lens)
+        else:
+            assert torch.all((previous == 1).sum(dim=1) == 1), "fed back as one weight of 1"
+            places = previous.argmax(dim=1) + self.move
+        weights = 0.4 * torch.nn.functional.one_hot(places.clamp(min=0), mask.size(1)) + 0.1
+        return None, None, (hidden, weights, lens, mask)
+
+
+def test_it_copies_until_it_points_at_the_first_sentinel():
+    model = Pointer(first=lambda lens: lens, move=-1)
+    src, lens = torch.tensor([[7, 8, 9, 6], [5, 4, 0, 0]]), torch.tensor([4, 2])
+    assert copy_search(model, src, lens).tolist() == [[4, 3, 2, 1, 0], [2, 1, 0, 0, 0]]
+    assert model.read[:3] == [[1, 1], [6, 4], [9, 5]], "<bos>, then the words pointed at"
+
+
+def test_each_of_a_batch_ends_by_itself():
+    """The first is stuck, so is the shorter second, and the third is lost at once."""
+    src, lens = torch.tensor([[7, 8], [5, 0], [6, 0]]), torch.tensor([2, 1, 1])
+    places = copy_search(Pointer(first=lambda lens: torch.tensor([1, 1, 2]), move=0), src, lens)
+    assert places.tolist() == [[1] * 6, [1] * 4 + [0] * 2, [0] * 6]
+    src, lens = torch.tensor([[7, 8], [5, 6]]), torch.tensor([2, 2])
+    places = copy_search(Pointer(first=lambda lens: torch.tensor([0, 1]), move=1), src, lens)
+    assert places.tolist() == [[0, 0, 0], [1, 2, 0]], "the first is over and does not begin again"
+
+
+def test_it_ends_where_it_is_lost():
+    src, lens = torch.tensor([[7, 8, 9]]), torch.tensor([3])
+    assert copy_search(Pointer(lambda lens: lens - 1, 1), src, lens).tolist() == [[2, 3, 0]]
+    stuck = copy_search(Pointer(lambda lens: lens, 0), src, lens)
+    assert stuck.tolist() == [[3] * max_steps(3)]
+
+
+def test_each_source_is_answered_in_its_place():
+    sources = [[7, 8, 9], [5], [4, 6]]
+    answers = decode_by_copying(Pointer(lambda lens: lens, -1), sources)
+    assert answers == [[3, 2, 1], [1], [2, 1]]
+    with pytest.raises(ValueError, match="without a token"):
+        decode_by_copying(Pointer(lambda lens: lens, -1), [[4], []])
+
+
+def test_a_beam_is_refused():
+    vocab = Vocab([*SPECIALS, "cat"])
+    with pytest.raises(ValueError, match="no use for a beam"):
+        next(predict(Pointer(lambda lens: lens, -1), vocab, vocab, [("cat",)], beam=2))
+
+
+def test_tokens_come_back_byte_for_byte():
+    vocab = Vocab([*SPECIALS, "cat"])
+    tokens = ("\u65e5\u672c", "Cat\u00e9!", "<pad>", "\U0001f600", "e\u0301")
+    (answer, empty) = predict(Pointer(lambda lens: lens, -1), vocab, vocab, [tokens, ()])
+    assert answer == [*tokens[::-1]] and empty == []
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """A small one of its kind, trained on up to six words."""
+    config = Config(
+        model="location", max_length=6, per_length=300, unk_rate=0.6, dropout=0.1, lr=4e-3,
+        emb_size=32, hidden_size=32, attn_size=32, epochs=7,
+    )  # fmt: skip
+    task = load_task(config)
+    model = fresh_model(task, config)
+    train(model, task, config, report=silent)
+    assert not model.training
+    return model, task.vocab
+
+
+def test_trained_on_six_words_it_reverses_sixty(trained):
+    """Words that are all unknown; without the weight of 1 it would blur."""
+    lengths = [1, 6, 7, 20, 60]
+    answers = decode_by_copying(trained[0], [[UNK] * n for n in lengths])
+    assert answers == [list(range(n, 0, -1)) for n in lengths]
+
+
+def test_it_reverses_a_long_text_that_nobody_here_wrote(trained):
+    documented = [getattr(torch.nn, name).__doc__ or "" for name in sorted(dir(torch.nn))]
+    lines = "\n".join(documented).splitlines()[:5000]
+    assert len(lines) == 5000 and "" in lines and max(len(line.split()) for line in lines) > 12
+    answers = list(reverse_lines(*trained, lines))
+    assert answers == [" ".join(reversed(line.split())) for line in lines]
+
+
+def test_no_more_lines_are_read_than_are_answered_at_once(trained):
+    read = []
+    answers = reverse_lines(*trained, (read.append(i) or f"line {i}" for i in range(10**9)))
+    assert [next(answers) for _ in range(501)][-1] == "500 line" and len(read) == 1000
