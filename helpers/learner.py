@@ -12,6 +12,7 @@ from helpers.build import Model
 from helpers.config import Config
 from helpers.data import PAD, Batch, every
 from helpers.device import add_up, rank, share_gradients, world_size
+from helpers.fused import Fused
 from helpers.optim import Adam, clip_grad_norm
 
 
@@ -52,9 +53,11 @@ def snap_to_grid(model: Model) -> None:
     still far smaller than the grid, so that in practice the weights stay equal to the last bit.
     The learning rate must stay well above the grid.
     """
-    for weight in model.parameters():
-        if weight.dtype == torch.float64:
-            weight.mul_(GRID).round_().div_(GRID)
+    weights = [weight for weight in model.parameters() if weight.dtype == torch.float64]
+    if weights:
+        torch._foreach_mul_(weights, GRID)
+        torch._foreach_round_(weights)
+        torch._foreach_div_(weights, GRID)
 
 
 class Step(NamedTuple):
@@ -82,7 +85,7 @@ class Learner:
             raise ValueError("dropout needs whole batches: accumulate 1 and a single process")
         self.model, self.config = model.to(config.device), config
         self.teacher = teacher.to(config.device).eval() if teacher else None
-        self.forward = share_gradients(model)
+        self.forward = share_gradients(Fused(model))
         lr, decay = config.lr, config.weight_decay
         if config.optimizer == "adam":
             betas = (config.beta1, config.beta2)

@@ -53,13 +53,17 @@ class LocationSeq2Seq(nn.Module):
         words of the source (B, S) and the new state. The weights on the sentinels, which make the
         sum 1, are in the state alone.
         """
+        features, weights, state = self.step(ids, state)
+        return self.decoder.output(features), weights, state
+
+    def step(self, ids: Tensor, state: State) -> tuple[Tensor, Tensor, State]:
+        """As `next_word`, but with the features (B, 3H) from which `output` predicts the word."""
         hidden, previous, keys, annotations, mask = state
         near = self.decoder.attention.locate(keys, previous)
         emb = self.decoder.embedding(ids)
         features, hidden, weights = self.decoder.step(emb, hidden, near, annotations, mask)
         on_words = weights[:, 1:-1] * mask[:, 2:]  # a place is a word if another follows: <eos>
-        state = hidden, weights, keys, annotations, mask
-        return self.decoder.output(features), on_words, state
+        return features, on_words, (hidden, weights, keys, annotations, mask)
 
     def forward(self, src: Tensor, src_lens: Tensor, trg_in: Tensor) -> tuple[Tensor, Tensor]:
         """Teacher forcing: returns the logits (B, T, V) of the next words, each from the true
@@ -67,10 +71,10 @@ class LocationSeq2Seq(nn.Module):
         """
         state, steps = self.start(src, src_lens), []
         for ids in trg_in.unbind(dim=1):
-            *step, state = self.next_word(ids, state)
+            *step, state = self.step(ids, state)
             steps.append(step)
-        logits, weights = (torch.stack(part, dim=1) for part in zip(*steps, strict=True))
-        return logits, weights
+        features, weights = (torch.stack(part, dim=1) for part in zip(*steps, strict=True))
+        return self.decoder.output(features), weights
 
 
 def frame(src: Tensor, src_lens: Tensor) -> tuple[Tensor, Tensor]:

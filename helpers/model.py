@@ -6,6 +6,7 @@ The appendix named in brackets is that of the paper (arXiv:1409.0473).
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
@@ -75,13 +76,15 @@ class LocationAttention(AdditiveAttention):
 
     def __init__(self, query_size: int, key_size: int, attn_size: int, width: int = 5):
         super().__init__(query_size, key_size, attn_size)
-        self.location = nn.Conv1d(1, attn_size, width, padding=width // 2, bias=False)  # F
+        self.location = nn.Linear(width, attn_size, bias=False)  # F, on `width` weights
 
     def locate(self, keys: Tensor, previous: Tensor) -> Tensor:
         """U k + F a: the keys (B, S, A) of the next step, after one with weights `previous` (B, S).
         With these in place of the keys, all else is as in `AdditiveAttention`.
         """
-        return keys + self.location(previous.unsqueeze(1)).transpose(1, 2)
+        width = self.location.in_features
+        windows = F.pad(previous, (width // 2, width // 2)).unfold(1, width, 1)  # (B, S, width)
+        return keys + self.location(windows)
 
 
 class LuongAttention(nn.Module):
@@ -179,9 +182,12 @@ class Seq2Seq(nn.Module):
     def encode(self, src: Tensor, src_lens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Returns encoder outputs (B, S, 2H), first decoder state (B, H) and mask (B, S)."""
         enc_outputs, state = self.encoder(src, src_lens)
-        positions = torch.arange(src.size(1), device=src.device)
-        mask = positions < src_lens.unsqueeze(1)
-        return enc_outputs, state, mask if self.use_mask else torch.ones_like(mask)
+        return enc_outputs, state, self.visible(src, src_lens)
+
+    def visible(self, src: Tensor, src_lens: Tensor) -> Tensor:
+        """True (B, S) where the attention may look: at real tokens."""
+        mask = torch.arange(src.size(1), device=src.device) < src_lens.unsqueeze(1)
+        return mask if self.use_mask else torch.ones_like(mask)
 
     def forward(
         self, src: Tensor, src_lens: Tensor, trg_in: Tensor, forced: Tensor | None = None

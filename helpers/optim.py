@@ -41,25 +41,36 @@ class Adam(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            for param in group["params"]:
-                if param.grad is not None:
-                    self._update(param, param.grad, group)
+            params = [param for param in group["params"] if param.grad is not None]
+            if params:
+                self._update(params, group)
         return loss
 
-    def _update(self, param: Tensor, grad: Tensor, group: dict) -> None:
-        state, (beta1, beta2) = self.state[param], group["betas"]
-        if not state:
-            state["step"] = 0
-            state["mean"] = torch.zeros_like(param)  # m, running mean of the gradient
-            state["square"] = torch.zeros_like(param)  # v, running mean of its square
-        state["step"] += 1
-        mean, square, t = state["mean"], state["square"], state["step"]
-        mean.mul_(beta1).add_(grad, alpha=1 - beta1)  # m <- beta1 m + (1 - beta1) g
-        square.mul_(beta2).addcmul_(grad, grad, value=1 - beta2)  # v <- beta2 v + (1 - beta2) g^2
+    def _update(self, params: list[Tensor], group: dict) -> None:
+        """Moves all of `params`: each line below is one operation on the whole list."""
+        states, (beta1, beta2) = [self.state[param] for param in params], group["betas"]
+        for param, state in zip(params, states, strict=True):
+            if not state:
+                state["step"] = 0
+                state["mean"] = torch.zeros_like(param)  # m, running mean of the gradient
+                state["square"] = torch.zeros_like(param)  # v, running mean of its square
+            state["step"] += 1
+        grads = [param.grad for param in params]
+        means, squares, steps = (
+            [state[name] for state in states] for name in ("mean", "square", "step")
+        )
+        torch._foreach_mul_(means, beta1)  # m <- beta1 m + (1 - beta1) g
+        torch._foreach_add_(means, grads, alpha=1 - beta1)
+        torch._foreach_mul_(squares, beta2)  # v <- beta2 v + (1 - beta2) g^2
+        torch._foreach_addcmul_(squares, grads, grads, value=1 - beta2)
         # Both began at zero and are too small by a factor that is known: the bias correction.
-        root = square.div(1 - beta2**t).sqrt_().add_(group["eps"])  # sqrt(v_hat) + eps
-        param.mul_(1 - group["lr"] * group["weight_decay"])
-        param.addcdiv_(mean, root, value=-group["lr"] / (1 - beta1**t))
+        roots = torch._foreach_div(squares, [1 - beta2**t for t in steps])
+        torch._foreach_sqrt_(roots)  # sqrt(v_hat) + eps
+        torch._foreach_add_(roots, group["eps"])
+        if group["weight_decay"]:
+            torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
+        rates = [-group["lr"] / (1 - beta1**t) for t in steps]
+        torch._foreach_addcdiv_(params, means, roots, rates)
 
 
 @torch.no_grad()
@@ -72,8 +83,6 @@ def clip_grad_norm(params: Iterable[Tensor], max_norm: float) -> Tensor:
     grads = [param.grad for param in params if param.grad is not None]
     if not grads:
         return torch.tensor(0.0)
-    norm = torch.stack([grad.norm() for grad in grads]).norm()
-    factor = (max_norm / (norm + 1e-6)).clamp(max=1.0)
-    for grad in grads:
-        grad.mul_(factor)
+    norm = torch.stack(torch._foreach_norm(grads)).norm()
+    torch._foreach_mul_(grads, (max_norm / (norm + 1e-6)).clamp(max=1.0))
     return norm

@@ -245,7 +245,7 @@ def test_location_attention_sees_the_weights_of_the_step_before():
     previous, mask = torch.rand(2, 7), torch.arange(7) < torch.tensor([[7], [4]])
     keys = attention.project_keys(values)
     _, weights = attention(query, attention.locate(keys, previous), values, mask)
-    filters = attention.location.weight[:, 0]  # (A, 3)
+    filters = attention.location.weight  # (A, 3)
     for b, length in enumerate((7, 4)):
         padded = F.pad(previous[b], (1, 1))
         energy = torch.stack(
