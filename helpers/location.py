@@ -71,8 +71,8 @@ class LocationSeq2Seq(nn.Module):
         """
         state, steps = self.start(src, src_lens), []
         for ids in trg_in.unbind(dim=1):
-            *step, state = self.step(ids, state)
-            steps.append(step)
+            *made, state = self.step(ids, state)
+            steps.append(made)
         features, weights = (torch.stack(part, dim=1) for part in zip(*steps, strict=True))
         return self.decoder.output(features), weights
 

@@ -6,8 +6,8 @@ The appendix named in brackets is that of the paper (arXiv:1409.0473).
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.functional import pad
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 State = tuple[Tensor, ...]
@@ -83,7 +83,7 @@ class LocationAttention(AdditiveAttention):
         With these in place of the keys, all else is as in `AdditiveAttention`.
         """
         width = self.location.in_features
-        windows = F.pad(previous, (width // 2, width // 2)).unfold(1, width, 1)  # (B, S, width)
+        windows = pad(previous, (width // 2, width // 2)).unfold(1, width, 1)  # (B, S, width)
         return keys + self.location(windows)
 
 

@@ -47,7 +47,7 @@ class Adam(torch.optim.Optimizer):
         return loss
 
     def _update(self, params: list[Tensor], group: dict) -> None:
-        """Moves all of `params`: each line below is one operation on the whole list."""
+        """Moves all of `params`; an operation of torch._foreach_ is one on each of a list."""
         states, (beta1, beta2) = [self.state[param] for param in params], group["betas"]
         for param, state in zip(params, states, strict=True):
             if not state:
@@ -59,13 +59,16 @@ class Adam(torch.optim.Optimizer):
         means, squares, steps = (
             [state[name] for state in states] for name in ("mean", "square", "step")
         )
-        torch._foreach_mul_(means, beta1)  # m <- beta1 m + (1 - beta1) g
+        # m <- beta1 m + (1 - beta1) g
+        torch._foreach_mul_(means, beta1)
         torch._foreach_add_(means, grads, alpha=1 - beta1)
-        torch._foreach_mul_(squares, beta2)  # v <- beta2 v + (1 - beta2) g^2
+        # v <- beta2 v + (1 - beta2) g^2
+        torch._foreach_mul_(squares, beta2)
         torch._foreach_addcmul_(squares, grads, grads, value=1 - beta2)
-        # Both began at zero and are too small by a factor that is known: the bias correction.
+        # sqrt(v_hat) + eps. Both means began at zero and are too small by a factor that is known,
+        # here 1 - beta2^t: the bias correction.
         roots = torch._foreach_div(squares, [1 - beta2**t for t in steps])
-        torch._foreach_sqrt_(roots)  # sqrt(v_hat) + eps
+        torch._foreach_sqrt_(roots)
         torch._foreach_add_(roots, group["eps"])
         if group["weight_decay"]:
             torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])

@@ -1,22 +1,16 @@
 """The fused loops: the values and gradients of the model that they stand in for."""
 
+from unittest import mock
+
 import pytest
 import torch
+from torch import nn
 
-from helpers.build import build_model
-from helpers.config import Config
-from helpers.device import set_up
-from helpers.fused import Fused, Read, Write
-from helpers.tests.test_models import TRG_SIZE, build, inputs, pairs  # noqa: F401  (a fixture)
-from helpers.tests.tiny import largest_difference
-
-
-def build_bahdanau(**switches):
-    set_up(seed=0)
-    model = build_model(Config(emb_size=8, hidden_size=12, attn_size=10), 30, TRG_SIZE, **switches)
-    for weight in model.parameters():  # far from uniform attention
-        weight.data.mul_(2)
-    return model
+from helpers.fused import DecoderLoop, EncoderLoop, Fused
+from helpers.learner import Learner
+from helpers.model import Decoder, LocationAttention, Seq2Seq
+from helpers.tests.test_models import KINDS, build, inputs, pairs  # noqa: F401  (a fixture)
+from helpers.tests.tiny import TINY, fresh_model, largest_difference, tiny_task
 
 
 def values_and_gradients(module, model, given):
@@ -28,56 +22,140 @@ def values_and_gradients(module, model, given):
     return [logits, weights, *(weight.grad for weight in model.parameters())]
 
 
+def fused(model, given):
+    """A module that agrees with the model and from now on cannot call it."""
+    module = Fused(model)
+    module(*given)
+    assert module.agrees
+    refuse = mock.Mock(side_effect=AssertionError("the model was called"))
+    return module, mock.patch.object(Seq2Seq, "forward", refuse)
+
+
 @pytest.mark.parametrize("switches", [{}, {"pack": False}, {"mask": False}], ids=str)
 @pytest.mark.parametrize("count", [4, 1])
 def test_values_and_gradients_are_those_of_the_model(switches, count, pairs):  # noqa: F811
-    model, given = build_bahdanau(**switches), inputs(pairs[-count:])
-    expected = [x.clone() for x in values_and_gradients(model, model, given)]
-    found = values_and_gradients(Fused(model), model, given)
+    model, given = build("bahdanau", **switches), inputs(pairs[-count:])
+    expected = values_and_gradients(model, model, given)
+    module, alone = fused(model, given)
+    with alone:
+        found = values_and_gradients(module, model, given)
     assert min(x.abs().max() for x in expected) > 1e-3, "so that there is something to compare"
     assert largest_difference(found, expected) < 1e-12
 
 
 def test_single_precision(pairs):  # noqa: F811
-    model, given = build_bahdanau().float(), inputs(pairs)
-    expected = [x.clone() for x in values_and_gradients(model, model, given)]
-    found = values_and_gradients(Fused(model), model, given)
+    model, given = build("bahdanau").float(), inputs(pairs)
+    expected = values_and_gradients(model, model, given)
+    module, alone = fused(model, given)
+    with alone:
+        found = values_and_gradients(module, model, given)
     assert {x.dtype for x in found} == {torch.float32}
     for some, other in zip(found, expected, strict=True):
         torch.testing.assert_close(some, other, rtol=1e-4, atol=1e-4)
 
 
 def test_gradients_by_finite_differences():
-    set_up(seed=0)
+    torch.manual_seed(0)
 
     def draw(*shape):
-        return torch.randn(shape, requires_grad=True)
+        return torch.randn(shape, dtype=torch.float64, requires_grad=True)
 
-    assert torch.autograd.gradcheck(Read.apply, (draw(3, 2, 2, 9), draw(2, 9, 3), draw(2, 1, 9)))
-    closed = torch.tensor([[0.0, 0.0], [0.0, -torch.inf]])
+    of_encoder = draw(3, 2, 2, 9), draw(2, 9, 3), draw(2, 1, 9)
+    assert torch.autograd.gradcheck(EncoderLoop.apply, of_encoder)
+    penalty = torch.tensor([[0.0, 0.0], [0.0, -torch.inf]], dtype=torch.float64)
     shapes = ((3, 2, 9), (2, 2, 4), (2, 2, 9), (2, 3), (13, 3), (13,), (4,))
-    assert torch.autograd.gradcheck(Write.apply, (*(draw(*shape) for shape in shapes), closed))
+    of_decoder = (*(draw(*shape) for shape in shapes), penalty)
+    assert torch.autograd.gradcheck(DecoderLoop.apply, of_decoder)
 
 
-@pytest.mark.parametrize("kind", ["luong", "location", "lstm", "transformer"])
+def test_padding_does_not_matter(pairs):  # noqa: F811
+    module = Fused(build("bahdanau"))
+    together, _ = module(*inputs(pairs))
+    for i, pair in enumerate(pairs):
+        alone, _ = module(*inputs([pair]))
+        assert (alone[0] - together[i, : alone.size(1)]).abs().max() < 1e-12
+
+
+@pytest.mark.parametrize("kind", sorted({*KINDS} - {"bahdanau"}))
 def test_another_model_is_called_itself(kind, pairs):  # noqa: F811
-    model, given = build(kind).eval(), inputs(pairs)
+    model, given = build(kind), inputs(pairs)
     for some, other in zip(Fused(model)(*given), model(*given), strict=True):
         assert some.equal(other)
 
 
-def test_own_words_and_half_precision_are_left_to_the_model(pairs):  # noqa: F811
-    model, given = build_bahdanau(), inputs(pairs)
+class OtherDecoder(Decoder):
+    def step(self, emb, state, keys, values, mask):
+        features, state, weights = super().step(emb, state, keys, values, mask)
+        return features, 0.99 * state, weights
+
+
+def change(model, what):
+    """What somebody may do to a model who experiments with it."""
+    attention = model.decoder.attention
+    if what == "another step":
+        model.decoder.__class__ = OtherDecoder
+    elif what == "a bias":
+        attention.project_query = nn.Linear(12, 10)
+    else:
+        attention.project_query = nn.Sequential(attention.project_query, nn.Tanh())
+    return model
+
+
+@pytest.mark.parametrize("what", ["another step", "a bias", "other parts"])
+def test_a_model_that_was_changed_is_called_itself(what, pairs):  # noqa: F811
+    model, given = change(build("bahdanau"), what), inputs(pairs[1:2])
+    module = Fused(model)
+    for some, other in zip(module(*given), model(*given), strict=True):
+        assert some.equal(other)
+    assert module.agrees is False
+
+
+def test_a_mask_that_only_padding_would_show(pairs, monkeypatch):  # noqa: F811
+    """The first batch has no padding, and a model that looks at it a little is found out."""
+
+    def look_up(energy, values, mask):
+        weights = torch.softmax(energy.masked_fill(~mask, -10.0), dim=-1)
+        return torch.bmm(weights.unsqueeze(1), values).squeeze(1), weights
+
+    monkeypatch.setattr("helpers.model.look_up", look_up)
+    module = Fused(build("bahdanau"))
+    module(*inputs(pairs[:1]))
+    assert module.agrees is False
+
+
+def test_attention_that_only_differs_when_it_is_located(pairs):  # noqa: F811
+    model, given = build("bahdanau"), inputs(pairs)
+    before = model.decoder.attention
+    model.decoder.attention = LocationAttention(12, 24, 10)
+    model.decoder.attention.load_state_dict(before.state_dict(), strict=False)
+    assert largest_difference(Fused(model)(*given), model(*given)) < 1e-12
+
+
+def test_own_words_are_left_to_the_model(pairs):  # noqa: F811
+    model, given = build("bahdanau"), inputs(pairs)
     forced = torch.rand(given[2].shape) < 0.5
     assert Fused(model)(*given, forced)[0].equal(model(*given, forced)[0])
     assert not Fused(model)(*given, forced)[0].equal(model(*given)[0])
+
+
+def test_half_precision_is_left_to_the_model(pairs):  # noqa: F811
+    model, given = build("bahdanau").float(), inputs(pairs)
+    module, alone = fused(model, given)
     with torch.autocast("cpu", enabled=True):
-        assert Fused(model)(*given)[0].equal(model(*given)[0])
+        logits, _ = module(*given)
+        assert logits.dtype == torch.bfloat16 and logits.equal(model(*given)[0])
+        with alone, pytest.raises(AssertionError, match="the model was called"):
+            module(*given)
 
 
-def test_padding_does_not_matter(pairs):  # noqa: F811
-    model = build_bahdanau()
-    together, _ = Fused(model)(*inputs(pairs))
-    for i, pair in enumerate(pairs):
-        alone, _ = Fused(model)(*inputs([pair]))
-        assert (alone[0] - together[i, : alone.size(1)]).abs().max() < 1e-12
+def test_a_source_without_a_token_is_refused(pairs):  # noqa: F811
+    module, (src, src_lens, trg_in) = Fused(build("bahdanau")), inputs(pairs)
+    module(src, src_lens, trg_in)
+    with pytest.raises(RuntimeError, match="without a token"):
+        module(src, src_lens * (src_lens > 1), trg_in)
+
+
+def test_training_takes_the_fast_way():
+    task = tiny_task()
+    learner = Learner(fresh_model(task), TINY, steps=1)
+    assert isinstance(learner.forward, Fused) and learner.forward.model is learner.model

@@ -20,10 +20,10 @@ KINDS = Config.__dataclass_fields__["model"].metadata["options"]
 SRC_SIZE, TRG_SIZE = 30, 20
 
 
-def build(kind):
+def build(kind, **switches):
     set_up(seed=0)
     config = Config(model=kind, emb_size=8, hidden_size=12, attn_size=10, heads=2, layers=3)
-    model = build_model(config, SRC_SIZE, TRG_SIZE)
+    model = build_model(config, SRC_SIZE, TRG_SIZE, **switches)
     for weight in model.parameters():  # far from uniform attention, so that a leak would show
         weight.data.mul_(2)
     return model
