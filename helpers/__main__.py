@@ -9,6 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import Field, fields, replace
 from functools import partial
 from itertools import tee
@@ -37,6 +38,7 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
+LIMITS = {True: 10_000, False: 1_000}  # words of a line, for the model of any length and others
 FIRST = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun started, or alone
 
 
@@ -50,6 +52,11 @@ def train_command(args: argparse.Namespace) -> None:
     settings = {name: getattr(args, name) for name in NAMES if hasattr(args, name)}
     names = {name: settings.get(name, getattr(Config, name)) for name in ("task", "model")}
     folder = args.checkpoint_dir or checkpoint.default_folder(**names)
+    with checkpoint.claim(folder) if FIRST and folder.is_dir() else nullcontext():
+        begin_or_resume(args, settings, folder)
+
+
+def begin_or_resume(args: argparse.Namespace, settings: dict, folder: Path) -> None:
     saved = checkpoint.latest(folder) if args.resume or checkpoint.is_unfinished(folder) else None
     if saved and saved.history and not args.resume:
         raise ValueError(
@@ -183,13 +190,21 @@ def answer(
 
 
 def check(loaded: Checkpoint, sentences: Iterable[Sentence]) -> Iterator[Sentence]:
-    """Passes the sentences on; warns of the first that is longer than those of the training, if
-    that matters to the model, and of the first that a model which knows no unknown words cannot
-    read.
+    """Passes the sentences on, an empty one for what is longer than `LIMITS`; warns of the first of
+    these, of the first that is longer than those of the training, if that matters to the model, and
+    of the first that a model which knows no unknown words cannot read.
     """
-    longest, warned_of_long, warned_of_words = loaded.config.max_length, False, False
+    of_any_length, longest = loaded.config.model == "location", loaded.config.max_length
+    warned_of_limit = warned_of_long = warned_of_words = False
     for number, tokens in enumerate(sentences, start=1):
-        if len(tokens) > longest and not warned_of_long and loaded.config.model != "location":
+        if len(tokens) > LIMITS[of_any_length]:
+            if not warned_of_limit:
+                log(
+                    f"warning: line {number} has {len(tokens)} words, more than the "
+                    f"{LIMITS[of_any_length]} that this model takes: it stays empty"
+                )
+            warned_of_limit, tokens = True, ()
+        if len(tokens) > longest and not warned_of_long and not of_any_length:
             log(
                 f"warning: a sentence of {len(tokens)} words; the model was trained on up to "
                 f"{longest}, its answers to longer ones are likely to be wrong"

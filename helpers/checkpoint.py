@@ -9,11 +9,15 @@ import io
 import os
 import shutil
 import warnings
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from filelock import FileLock, Timeout
 
 from helpers.build import Model, build_model
 from helpers.config import Config
@@ -93,6 +97,9 @@ def load(path: Path) -> Checkpoint:
         raise FileNotFoundError(f"no checkpoint at {path}: make one with `python -m helpers train`")
     data = io.BytesIO(Path(path).read_bytes())
     try:
+        if zipfile.ZipFile(data).testzip():  # torch itself does not compare the checksums
+            raise ValueError
+        data.seek(0)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's advice about foreign files
             content = torch.load(data, weights_only=True, map_location="cpu")
@@ -119,6 +126,23 @@ def default_folder(task: str = Config.task, model: str = Config.model) -> Path:
 def is_unfinished(folder: Path) -> bool:
     """Whether there is a run in `folder` that was broken off."""
     return (folder / UNFINISHED / "last.pt").exists()
+
+
+@contextmanager
+def claim(folder: Path) -> Iterator[None]:
+    """While it lasts, no other process can claim `folder`; when this one ends, in whatever way, its
+    claim ends, too. The folder is made if there is none. Raises ValueError if it is taken.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(
+            folder / ".lock", timeout=0, is_singleton=True
+        ):  # this process may do it again
+            yield
+    except Timeout:
+        raise ValueError(
+            f"another process is training in {folder}: wait, or choose another"
+        ) from None
 
 
 def start(folder: Path, checkpoint: Checkpoint) -> None:

@@ -1,6 +1,9 @@
 """Every hyperparameter, defined once: notebooks, command line and checkpoints all use `Config`."""
 
 from dataclasses import dataclass, field, fields
+from numbers import Integral, Real
+
+KINDS = {int: Integral, float: Real}  # of a field: what its value may be, a number of numpy as well
 
 
 def number(default: float, low: float, high: float, help: str):
@@ -15,7 +18,9 @@ def choice(default, options: tuple, help: str):
 
 @dataclass(frozen=True)
 class Config:
-    """All that decides the result of a run. Raises ValueError for a value that is not possible."""
+    """All that decides the result of a run. Raises ValueError for a value that is not possible, and
+    TypeError for one that is no number where there must be one.
+    """
 
     # data
     task: str = choice(
@@ -78,7 +83,10 @@ class Config:
             if "options" in limits:
                 if value not in limits["options"]:
                     options = " or ".join(str(option) for option in limits["options"])
-                    raise ValueError(f"{spec.name} must be {options}, not {value}")
+                    raise ValueError(f"{spec.name} must be {options}, not {value!r}")
+            elif isinstance(value, bool) or not isinstance(value, KINDS[spec.type]):
+                kind = {int: "an integer", float: "a number"}[spec.type]
+                raise TypeError(f"{spec.name} must be {kind}, not {value!r}")
             elif not limits["low"] <= value <= limits["high"]:  # also refuses NaN
                 low, high = limits["low"], limits["high"]
                 raise ValueError(f"{spec.name} must lie between {low} and {high}, not {value}")

@@ -44,13 +44,17 @@ class Vocab:
     """A two-way map between words and ids: the id of a word is its place in `words`.
 
     Ids 0 to 2 belong to `PAD`, `BOS` and `EOS`. If "<unk>" is among the words, its id is `UNK`, 3.
-    A token is looked up by its `vocab_key` or, in a vocabulary that is `exact`, as it is.
+    A token is looked up by its `vocab_key` or, in a vocabulary that is `exact`, as it is. Raises
+    ValueError for a word that is there twice.
     """
 
     def __init__(self, words: Iterable[str], exact: bool = False):
         self.words, self.exact = list(words), exact
         self.key = str if exact else vocab_key
         self.ids = {word: i for i, word in enumerate(self.words)}
+        if len(self.ids) < len(self.words):
+            twice = next(word for i, word in enumerate(self.words) if self.ids[word] != i)
+            raise ValueError(f"{twice!r} is in the vocabulary twice")
 
     @classmethod
     def build(cls, sentences: Iterable[Sentence], exact: bool = False) -> "Vocab":
@@ -159,8 +163,12 @@ def collate(pairs: list[Pair]) -> Batch:
 
 
 def pad(rows: Iterable[list[int]]) -> Tensor:
-    """Lists of ids as the rows of one tensor (B, longest), filled up with `PAD`."""
+    """Lists of ids as the rows of one tensor (B, longest), filled up with `PAD`. Raises ValueError
+    if there is none.
+    """
     rows = list(rows)
+    if not rows:
+        raise ValueError("no sentence to make a batch of")
     longest = max(map(len, rows))
     return torch.tensor([row + [PAD] * (longest - len(row)) for row in rows], dtype=torch.long)
 
@@ -177,8 +185,11 @@ def batches(
 ) -> Iterator[Batch]:
     """The pairs in random order, in batches; a function of (seed, epoch) alone.
 
-    With `bucket`, sentences of similar length share a batch, which leaves little to pad.
+    With `bucket`, sentences of similar length share a batch, which leaves little to pad. Raises
+    ValueError for a `batch_size` of less than 1.
     """
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, not {batch_size}")
     rng = random.Random(f"{seed}, {epoch}")
     order = [pairs[i] for i in rng.sample(range(len(pairs)), len(pairs))]
     if bucket:

@@ -124,7 +124,7 @@ def decode(
     greedy, or a beam search of the width `beam`.
 
     Sources of similar length are decoded together. Raises ValueError for a source without a token
-    and a beam of less than 1.
+    and for a `batch_size` or `beam` of less than 1.
     """
     if beam < 1:
         raise ValueError(f"a beam has a width of at least 1, not {beam}")
@@ -156,8 +156,10 @@ def in_batches(
 ) -> Iterator[tuple[list[int], Tensor, Tensor]]:
     """Sources of similar length together: the numbers of B of them, the sources (B, S), padded, and
     their lengths (B,), on the device of the model. Each occupies the memory of `beam` sources.
-    Raises ValueError for a source without a token.
+    Raises ValueError for a source without a token and a `batch_size` of less than 1.
     """
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, not {batch_size}")
     if not all(sources):
         raise ValueError("cannot decode a source without a token")
     device = next(model.parameters()).device

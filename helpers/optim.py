@@ -81,8 +81,11 @@ def clip_grad_norm(params: Iterable[Tensor], max_norm: float) -> Tensor:
     """Scales all gradients by one factor so that their joint norm is at most `max_norm`.
 
     Returns the norm before. The direction of the gradient stays what it was (Pascanu, Mikolov and
-    Bengio 2013, algorithm 1). As in torch, 1e-6 keeps the factor finite when the norm is 0.
+    Bengio 2013, algorithm 1). As in torch, 1e-6 keeps the factor finite when the norm is 0. Raises
+    ValueError unless `max_norm` is above 0.
     """
+    if not max_norm > 0:
+        raise ValueError(f"max_norm must be above 0, not {max_norm}")
     grads = [param.grad for param in params if param.grad is not None]
     if not grads:
         return torch.tensor(0.0)

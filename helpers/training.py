@@ -3,6 +3,7 @@
 import io
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from math import ceil, isfinite
 from pathlib import Path
 from typing import TextIO
@@ -85,7 +86,7 @@ def train(
 
     Returns the history: for each epoch a dictionary of what was reported. Raises FloatingPointError
     as soon as the loss is no longer a finite number, and ValueError if the run to resume had other
-    settings or other data.
+    settings or other data, or if another process is training in `folder`.
     """
     steps = ceil(len(task.pairs.train) / config.batch_size)
     learner = Learner(model.eval(), config, config.epochs * steps, teacher)
@@ -103,38 +104,39 @@ def train(
         data = (task.vocab, task.trg_vocab, config, history, task.corpus, digest)
         return Checkpoint(model, *data, learner.state_dict())
 
-    log = Log(log_dir, steps * len(history))
-    for epoch in range(1, len(history) + 1):
-        report(epoch_line(history[:epoch], config))
-    if folder and not saved:
-        checkpoint.start(folder, state())
-    if on_epoch and not saved:
-        on_epoch(0)
-    while not is_over(history, config):
-        epoch = len(history) + 1
-        train_loss, lr = train_epoch(learner, task, epoch, bucket, progress, log)
-        record = {
-            "epoch": epoch,
-            "train loss": train_loss,
-            "valid loss": mean_loss(model, task.pairs.valid),
-            "valid exact match": greedy_exact_match(model, task.pairs.valid),
-            "lr": lr,
-        }
-        if not isfinite(record["valid loss"]):
-            raise FloatingPointError(f"validation loss {record['valid loss']} in epoch {epoch}")
-        learner.end_epoch(record["valid loss"])
-        history.append(record)
-        log.epoch(steps * epoch, record, model, task)
+    with checkpoint.claim(folder) if folder else nullcontext():
+        log = Log(log_dir, steps * len(history))
+        for epoch in range(1, len(history) + 1):
+            report(epoch_line(history[:epoch], config))
+        if folder and not saved:
+            checkpoint.start(folder, state())
+        if on_epoch and not saved:
+            on_epoch(0)
+        while not is_over(history, config):
+            epoch = len(history) + 1
+            train_loss, lr = train_epoch(learner, task, epoch, bucket, progress, log)
+            record = {
+                "epoch": epoch,
+                "train loss": train_loss,
+                "valid loss": mean_loss(model, task.pairs.valid),
+                "valid exact match": greedy_exact_match(model, task.pairs.valid),
+                "lr": lr,
+            }
+            if not isfinite(record["valid loss"]):
+                raise FloatingPointError(f"validation loss {record['valid loss']} in epoch {epoch}")
+            learner.end_epoch(record["valid loss"])
+            history.append(record)
+            log.epoch(steps * epoch, record, model, task)
+            if folder:
+                checkpoint.keep(folder, state(), is_best(history))
+            report(epoch_line(history, config))
+            if on_epoch:
+                on_epoch(epoch)
+        log.close()
+        if len(history) < config.epochs:
+            report(f"stopped: the exact match has not risen for {config.patience} epochs")
         if folder:
-            checkpoint.keep(folder, state(), is_best(history))
-        report(epoch_line(history, config))
-        if on_epoch:
-            on_epoch(epoch)
-    log.close()
-    if len(history) < config.epochs:
-        report(f"stopped: the exact match has not risen for {config.patience} epochs")
-    if folder:
-        checkpoint.finish(folder, len(history))
+            checkpoint.finish(folder, len(history))
     return history
 
 

@@ -1,7 +1,7 @@
-"""A run that is killed and resumed ends like one that was left alone: weights, history, lines.
+"""A run that is ended and resumed ends like one that was left alone: weights, history, lines.
 
-The runs are killed with SIGKILL, which no process can catch. Each lives in a process of its own,
-started from a server that has imported everything already, which saves seconds every time.
+The runs are ended with SIGKILL, which no process can catch, or by Ctrl-C. Each lives in a process
+of its own, started from a server that has imported everything already, which saves seconds.
 """
 
 import json
@@ -65,15 +65,15 @@ def die_before(fatal):
     shutil.rmtree = wrap(shutil.rmtree)
 
 
-def live(folder, config, fatal=None, seconds=None):
-    """Starts or resumes a run; kills it after some `seconds`. Returns whether it was killed."""
+def live(folder, config, fatal=None, seconds=None, how=signal.SIGKILL):
+    """Starts or resumes a run; ends it after some `seconds`. Returns whether it was ended."""
     process = server.Process(target=run, args=(folder, config, fatal))
     process.start()
     process.join(seconds)
     if process.is_alive():
-        process.kill()
+        os.kill(process.pid, how)
         process.join()
-    assert process.exitcode in (0, -signal.SIGKILL)
+    assert process.exitcode in (0, -how if how == signal.SIGKILL else 1)  # of an exception
     return process.exitcode != 0
 
 
@@ -113,7 +113,8 @@ def uninterrupted(request, tmp_path_factory):
     return config, found
 
 
-def test_killed_at_random_moments(uninterrupted, tmp_path):
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=["kill -9", "Ctrl-C"])
+def test_ended_at_random_moments(uninterrupted, tmp_path, how):
     config, expected = uninterrupted
     rng, kills, rounds, seen = random.Random(1), 0, 0, set()
     while kills < 10 or not seen:
@@ -121,7 +122,7 @@ def test_killed_at_random_moments(uninterrupted, tmp_path):
         folder = tmp_path / str(rounds)
         folder.mkdir()
         for _ in range(6):
-            kills += live(folder, config, seconds=rng.uniform(0.05, 0.4))
+            kills += live(folder, config, seconds=rng.uniform(0.05, 0.4), how=how)
             if checkpoint.is_unfinished(folder) and checkpoint.latest(folder).history:
                 seen.add(len(checkpoint.latest(folder).history))  # it goes on from the middle
         assert not live(folder, config)

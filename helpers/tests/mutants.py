@@ -1,0 +1,272 @@
+"""Can the tests fail? Plants faults in copies of the project, one at a time, and runs the tests.
+
+    python -m helpers.tests.mutants [WORD ...]
+
+tries all the faults below, or those with one of the words in their description. The tests of the
+helpers run first and, for a fault that they miss, the whole test command. Prints a line for each;
+the exit status is 1 if one survives. Two at a time, it takes about a quarter of an hour.
+"""
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+FAULTS = {  # what is wrong: the file, what stands there, and what is put in its place
+    # the optimizer
+    "Adam: wrong sign": ("optim", '[-group["lr"] /', '[group["lr"] /'),
+    "Adam: mean not corrected": ("optim", " / (1 - beta1**t) for", " for"),
+    "Adam: square not corrected": ("optim", "[1 - beta2**t for", "[1.0 for"),
+    "Adam: eps inside the root": (
+        "optim",
+        """        torch._foreach_sqrt_(roots)
+        torch._foreach_add_(roots, group["eps"])
+""",
+        """        torch._foreach_add_(roots, group["eps"])
+        torch._foreach_sqrt_(roots)
+""",
+    ),
+    "Adam: one step for all": ("optim", 'state["step"] += 1', 'state["step"] = 1'),
+    "AdamW: decay upwards": ("optim", '1 - group["lr"] * group["w', '1 + group["lr"] * group["w'),
+    "clipping: short gradients lengthened": ("optim", ".clamp(max=1.0)", ""),
+    "clipping: each by itself": (
+        "optim",
+        "torch.stack(torch._foreach_norm(grads)).norm()",
+        "torch.stack(torch._foreach_norm(grads)).max()",
+    ),
+    # the model
+    "attention: mask dropped": ("model", "energy.masked_fill(~mask, -torch.inf)", "energy"),
+    "attention: softmax over the batch": ("model", "-torch.inf), dim=-1)", "-torch.inf), dim=0)"),
+    "attention: no tanh": ("model", "hidden = torch.tanh(self", "hidden = torch.relu(self"),
+    "encoder: padding read as words": ("model", "        if self.pack:", "        if False:"),
+    "encoder: one direction twice": ("model", "[final[0], final[1]]", "[final[0], final[0]]"),
+    "decoder: the state before the step predicts": (
+        "model",
+        "        state = self.cell(torch.cat([emb, context], dim=-1), state)\n"
+        "        return torch.cat([state, context], dim=-1), state, weights",
+        "        new = self.cell(torch.cat([emb, context], dim=-1), state)\n"
+        "        return torch.cat([state, context], dim=-1), new, weights",
+    ),
+    "Luong: keys not projected": (
+        "model",
+        "return self.general(values)",
+        "return values[..., : self.query_size]",
+    ),
+    "location: the last weights unseen": (
+        "model",
+        "return keys + self.location(windows)",
+        "return keys + 0 * self.location(windows)",
+    ),
+    "location: windows off by one": (
+        "model",
+        "pad(previous, (width // 2, width // 2))",
+        "pad(previous, (width // 2 + 1, width // 2 - 1))",
+    ),
+    "location: no first sentinel": ("location", "framed[:, 0] = BOS", "framed[:, 0] = PAD"),
+    "location: dropout never": (
+        "location",
+        "self.dropout = nn.Dropout(dropout)",
+        "self.dropout = nn.Dropout(0.0)",
+    ),
+    "fused: packing dropped": (
+        "fused",
+        "torch.where(mask, src_lens.unsqueeze(1) - 1 - places, places)",
+        "(src.size(1) - 1 - places).expand_as(src)",
+    ),
+    "fused: mask dropped": ("fused", ".masked_fill(~mask, -torch.inf)", ""),
+    "fused: no gradient through the state": (
+        "fused",
+        "    return d_state\n",
+        "    return 0 * d_state\n",
+    ),
+    "fused: never compared": ("fused", "self.agrees = self.compare(", "self.agrees = True or ("),
+    "fused: never used": ("fused", "return self.run(*given) if self.agrees else", "return"),
+    "LSTM: padding read as words": (
+        "lstm",
+        "lens = src_lens.cpu()",
+        "lens = src_lens.cpu() * 0 + src.size(1)",
+    ),
+    "Transformer: sees the future": ("transformer", ".triu(diagonal=1)", ".triu(diagonal=2)"),
+    "Transformer: no positions": (
+        "transformer",
+        "return emb + torch.stack(",
+        "return emb + 0 * torch.stack(",
+    ),
+    # the data
+    "data: target not reversed": (
+        "data",
+        "return self.sources[i], self.sources[i][::-1]",
+        "return self.sources[i], self.sources[i]",
+    ),
+    "data: input and target not shifted": ("data", "pad([[BOS, *trg] for", "pad([[*trg, EOS] for"),
+    "data: <bos> in the loss": ("data", "pad([[*trg, EOS] for", "pad([[BOS, *trg, EOS][:-1] for"),
+    "data: only one side masked with <unk>": (
+        "data",
+        "return ReversalDataset(sources)",
+        "return [(src, vocab.encode(s)[::-1]) for src, s in zip(sources, sentences)]",
+    ),
+    "data: seed ignored": ("data", 'random.Random(f"{seed}, {epoch}")', "random.Random(0)"),
+    "data: test set in the training set": (
+        "tasks",
+        "parts.test.extend(members)",
+        "parts.test.extend(members), parts.train.extend(members)",
+    ),
+    "data: vocabulary of the test set": (
+        "tasks",
+        "vocab = Vocab.build(sentences.train)",
+        "vocab = Vocab.build(sentences.train + sentences.test)",
+    ),
+    "patterns: continuation off by one": (
+        "patterns",
+        "(len(digits) + i) % n",
+        "(len(digits) + i + 1) % n",
+    ),
+    # learning
+    "loss: padding counts": ("learner", '"ignore_index": PAD', '"ignore_index": -100'),
+    "loss: padding in the number of tokens": (
+        "learner",
+        "int((trg_out != PAD).sum())",
+        "trg_out.numel()",
+    ),
+    "loss: no label smoothing": ("learner", '"label_smoothing": smoothing, ', ""),
+    "learning: gradients pile up": ("learner", "        self.optimizer.zero_grad()\n", ""),
+    "learning: no clipping": (
+        "learner",
+        "clip_grad_norm(self.model.parameters(), self.config.max",
+        "clip_grad_norm(self.model.parameters(), 1e9 + self.config.max",
+    ),
+    "learning: clipping of the scaled gradient": (
+        "learner",
+        "        self.scaler.unscale_(self.optimizer)  #",
+        "        #",
+    ),
+    "learning: rate never falls": (
+        "learner",
+        "                self.schedule.step()\n",
+        "                pass\n",
+    ),
+    "learning: weights not snapped": ("learner", "            snap_to_grid(self.model)\n", ""),
+    "learning: teacher ignored": (
+        "learner",
+        "loss = (loss + soft_cross_entropy(logits, likely, part.trg_out)) / 2",
+        "pass",
+    ),
+    "training: validation on the training set": (
+        "training",
+        '"valid loss": mean_loss(model, task.pairs.valid)',
+        '"valid loss": mean_loss(model, task.pairs.train)',
+    ),
+    "training: teacher forcing in the exact match": (
+        "training",
+        "[answer.ids for answer in decode(model, sources, batch_size)]",
+        "[model(*collate([pair])[:3])[0].argmax(-1)[0, :-1].tolist() for pair in mine]",
+    ),
+    "training: the last epoch is the best": (
+        "training",
+        'last["valid loss"] < record',
+        'last["epoch"] > 0 < record',
+    ),
+    "training: dropout left on": ("training", "        learner.model.eval()\n", ""),
+    "training: every word the true one": (
+        "training",
+        "learner.step(batch, forcing)",
+        "learner.step(batch)",
+    ),
+    "resume: moments forgotten": (
+        "learner",
+        '        self.optimizer.load_state_dict(state["optimizer"])\n',
+        "",
+    ),
+    "resume: random numbers forgotten": (
+        "learner",
+        '        torch.set_rng_state(state["random"])\n',
+        "",
+    ),
+    "checkpoint: code is run": ("checkpoint", "weights_only=True", "weights_only=False"),
+    "checkpoint: written in place": (
+        "checkpoint",
+        'beside = path.with_name(path.name + ".tmp")',
+        "beside = path",
+    ),
+    # using the model
+    "greedy: does not stop": (
+        "decoding",
+        "done = done | (ids == EOS) | (len(all_ids) >= limits)\n    return torch.stack(all_ids",
+        "done = done | (len(all_ids) >= limits)\n    return torch.stack(all_ids",
+    ),
+    "beam: scores not accumulated": (
+        "decoding",
+        "scores.unsqueeze(1) + log_probs, lengths",
+        "log_probs, lengths",
+    ),
+    "beam: penalty upside down": ("decoding", "ratings = totals / (", "ratings = totals * ("),
+    "beam: weights of another beam": (
+        "decoding",
+        "weights.unsqueeze(1)], dim=1)[chosen]",
+        "weights.unsqueeze(1)], dim=1)",
+    ),
+    "decoding: answers in another order": (
+        "decoding",
+        "    return [answers[i] for i in range(len(sources))]\n\n\ndef decode_by",
+        "    return list(answers.values())\n\n\ndef decode_by",
+    ),
+    "copying: weights fed back as they are": (
+        "decoding",
+        "torch.zeros_like(weights).scatter(1, places.unsqueeze(1), 1.0)",
+        "weights",
+    ),
+    "copying: from the weakest weight": ("decoding", "max(places, key=", "min(places, key="),
+    "exact match: only as far as both go": (
+        "metrics",
+        "list(hyp) == list(ref) for hyp, ref in",
+        "all(map(str.__eq__, map(str, hyp), map(str, ref))) for hyp, ref in",
+    ),
+    "token accuracy: by the longer answer": (
+        "metrics",
+        "total += len(ref)",
+        "total += max(len(hyp), len(ref))",
+    ),
+    "interval: 68 %": ("metrics", "z: float = 1.96", "z: float = 1.0"),
+    "alignment: <eos> counts": ("metrics", "weights[:n].argmax", "weights.argmax"),
+}
+
+
+def caught_by(what: str) -> str | None:
+    """Which of the two commands fails in a copy of the project with that fault, if any."""
+    name, right, wrong = FAULTS[what]
+    with tempfile.TemporaryDirectory() as place:
+        copy = Path(place, "copy")
+        ignored = shutil.ignore_patterns(".git", ".venv", "checkpoints", "runs", "__pycache__")
+        shutil.copytree(ROOT, copy, ignore=ignored)
+        file = copy / "helpers" / f"{name}.py"
+        text = file.read_text(encoding="utf-8")
+        if text.count(right) != 1:
+            raise ValueError(
+                f"{what}: {file.name} has {right!r} {text.count(right)} times, not once"
+            )
+        file.write_text(text.replace(right, wrong), encoding="utf-8")
+        for command in ("pytest -n 0 helpers/tests", "pytest --nbval"):
+            python = [sys.executable, "-m", *command.split(), "-x", "-q", "-p", "no:cacheprovider"]
+            if subprocess.run(python, cwd=copy, capture_output=True).returncode == 1:
+                return command
+    return None
+
+
+def main() -> int:
+    words = sys.argv[1:]
+    chosen = [what for what in FAULTS if not words or any(word in what for word in words)]
+    survivors = 0
+    with ThreadPoolExecutor(2) as two:
+        for what, command in zip(chosen, two.map(caught_by, chosen), strict=True):
+            survivors += command is None
+            print(f"{what}: {f'caught by {command}' if command else 'SURVIVES'}", flush=True)
+    print(f"{len(chosen)} faults, {survivors} survive")
+    return int(survivors > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,131 @@
+"""What may go wrong outside: full disks, folders that cannot be written, two runs at once, signals,
+readers that go away. Each ends with one line that says so, and nothing that was there is lost.
+"""
+
+import errno
+import os
+import subprocess
+import sys
+
+import pytest
+
+from helpers import checkpoint
+from helpers.tests.test_cli import SMALL, folders, run, trained  # noqa: F401  (a fixture)
+
+HOLD = "import sys, pathlib; from helpers import checkpoint\n"
+HOLD += "with checkpoint.claim(pathlib.Path(sys.argv[1])): print(flush=True); sys.stdin.read()"
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """A process that has claimed the folder."""
+    command = [sys.executable, "-c", HOLD, tmp_path]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        yield process
+        process.kill()
+
+
+def files(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_two_runs_in_one_folder(holder, tmp_path):
+    (tmp_path / "unfinished").mkdir()
+    for name in ("best.pt", "unfinished/last.pt"):
+        (tmp_path / name).write_text("of the other run")
+    before = files(tmp_path)
+    for flags in ([], ["--resume"]):
+        out, err = run("train", *SMALL, *flags, *folders(tmp_path), status=2)
+        assert f"another process is training in {tmp_path}" in err and err.count("\n") == 1
+        assert out == "" and files(tmp_path) == before
+
+
+def test_a_claim_ends_with_its_process(holder, tmp_path):
+    with pytest.raises(ValueError, match="another process"), checkpoint.claim(tmp_path):
+        pass
+    holder.kill()
+    holder.wait()
+    with checkpoint.claim(tmp_path), checkpoint.claim(tmp_path):  # twice by the same process
+        pass
+
+
+@pytest.mark.parametrize("code", ["ENOSPC", "EDQUOT", "EIO"])
+def test_a_disk_that_fills_up_in_the_middle_of_a_run(tmp_path, monkeypatch, code):
+    whole, _ = run("train", *SMALL, "--epochs", "3", *folders(tmp_path / "whole"))
+    number, count = getattr(errno, code), 0
+
+    def fill_up(file, fsync=os.fsync):
+        nonlocal count
+        count += 1
+        if count > 9:
+            raise OSError(number, os.strerror(number))
+        fsync(file)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", fill_up)
+        out, err = run("train", *SMALL, "--epochs", "3", *folders(tmp_path / "parts"), status=2)
+    assert os.strerror(number) in err.splitlines()[-1] and err.count("\n") == 2
+    assert out == "".join(whole.splitlines(True)[: out.count("\n")]) and 0 < out.count("\n") < 3
+    assert not list((tmp_path / "parts").rglob("*.tmp"))
+    out, _ = run("train", "--resume", *folders(tmp_path / "parts"))
+    assert out == whole.replace(str(tmp_path / "whole"), str(tmp_path / "parts"))
+
+
+@pytest.mark.parametrize("code", ["EROFS", "EACCES"])
+@pytest.mark.parametrize("name, folder", [("mkdir", "new"), ("open", ".")])
+def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch, code, name, folder):
+    """Neither a new folder in it nor a file. (No permission would keep root, who may run this.)"""
+    number, operation, before = getattr(errno, code), getattr(os, name), files(tmp_path)
+
+    def refuse(path, *args, **options):
+        if str(path).startswith(str(tmp_path)):
+            raise OSError(number, os.strerror(number), str(path))
+        return operation(path, *args, **options)
+
+    monkeypatch.setattr(os, name, refuse)
+    out, err = run("train", *SMALL, *folders(tmp_path / folder), status=2)
+    last = err.splitlines()[-1]
+    assert os.strerror(number) in last and str(tmp_path) in last
+    assert out == "" and files(tmp_path) == before
+
+
+def test_a_reader_that_goes_away(trained):  # noqa: F811
+    command = [sys.executable, "-m", "helpers", "reverse", "--checkpoint", trained[0]]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, **pipes) as process:
+        process.stdout.close()
+        _, err = process.communicate(b"the cat\n" * 5000, timeout=120)
+    assert err == b"" and process.returncode == 0
+
+
+def test_training_whose_reader_goes_away(tmp_path):
+    command = [sys.executable, "-m", "helpers", "train", *SMALL, "--epochs", "30"]
+    command += map(str, folders(tmp_path))
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, **pipes) as process:
+        process.stdout.readline()
+        process.stdout.close()
+        _, err = process.communicate(timeout=120)
+    assert process.returncode == 2 and err.splitlines()[-1].endswith("go on with --resume")
+    assert checkpoint.latest(tmp_path).history
+
+
+def test_one_gigantic_line(trained, tmp_path):  # noqa: F811
+    """It is answered by an empty line, the others as ever; in a corpus it is left out."""
+    giant = b"word " * 300_000
+    stdin = b"the cat\n" + giant + b"\nthe dog\n"
+    out, err = run("reverse", "--checkpoint", trained[0], stdin=stdin)
+    assert [bool(line) for line in out.splitlines()] == [True, False, True]
+    assert err.startswith("warning: line 2 has 300000 words, more than the 1000 that this model")
+    assert err.count("\n") == 1
+    corpus = tmp_path / "corpus.txt"
+    corpus.write_bytes(giant)
+    _, err = run("train", *SMALL, "--corpus", corpus, *folders(tmp_path), status=2)
+    assert str(corpus) in err and "too few" in err and err.count("\n") == 1
+
+
+def test_nul_and_other_bytes_of_no_meaning(trained):  # noqa: F811
+    stdin = b"the\x00 \x01cat\r\n\x00\n\xef\xbb\xbfthe\xe2\x80\xa8dog\n"
+    out, _ = run("reverse", "--checkpoint", trained[0], stdin=stdin)
+    assert out.count("\n") == 3
