@@ -14,7 +14,7 @@ def pytest_configure(config):
     config.option.nbval_sanitize_with = str(Path(__file__).with_name(".nbval-sanitize"))
     worker = getattr(config, "workerinput", {"workerid": "gw0"})["workerid"]
     if worker != "gw0" and hasattr(os, "nice"):
-        os.nice(5)  # the first one has notebook 3, for which all else can wait
+        os.nice(10)  # the first one has notebook 3, for which all else can wait
 
 
 def pytest_collection_modifyitems(items):
