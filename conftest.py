@@ -12,9 +12,6 @@ os.environ["TQDM_DISABLE"] = "1"
 def pytest_configure(config):
     """Where a table shows how long something took, the time alone is not compared."""
     config.option.nbval_sanitize_with = str(Path(__file__).with_name(".nbval-sanitize"))
-    worker = getattr(config, "workerinput", {"workerid": "gw0"})["workerid"]
-    if worker != "gw0" and hasattr(os, "nice"):
-        os.nice(10)  # the first one has notebook 3, for which all else can wait
 
 
 def pytest_collection_modifyitems(items):

@@ -9,7 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import Field, fields, replace
 from functools import partial
 from itertools import tee
@@ -35,16 +35,22 @@ class Parser(argparse.ArgumentParser):
     """Reports a mistake in one line, without the usage."""
 
     def error(self, message: str):
-        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+        self.exit(2, f"{self.prog}: {one_line(message)} (see {self.prog} --help)\n")
 
 
-LIMITS = {True: 10_000, False: 1_000}  # words of a line, for the model of any length and others
+LIMIT, LIMIT_OF_ANY_LENGTH = 1_000, 10_000  # words in a line; the second: of the model location
 FIRST = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun started, or alone
 
 
 def log(message: str) -> None:
-    if FIRST:
-        print(message, file=sys.stderr)
+    """Writes a line to stderr; nobody may be listening."""
+    if FIRST and sys.stderr is not None:
+        with suppress(OSError):
+            print(message, file=sys.stderr, flush=True)
+
+
+def one_line(message: object) -> str:
+    return " ".join(str(message).split())
 
 
 def train_command(args: argparse.Namespace) -> None:
@@ -84,7 +90,7 @@ def run_training(
     args: argparse.Namespace, config: Config, folder: Path, saved: Checkpoint | None
 ) -> None:
     set_up(config.seed, config.device)
-    task = load_task(config, args.corpus or (saved.corpus if saved else None))
+    task = load_task(config, args.corpus if args.corpus is not None or not saved else saved.corpus)
     if task.left_out:
         log(f"left out {task.left_out} sentences of more than {config.max_length} tokens")
     sizes = ", ".join(f"{len(part)} {name}" for name, part in task.pairs._asdict().items())
@@ -92,7 +98,8 @@ def run_training(
     model = build_model(config, len(task.vocab), len(task.trg_vocab))
     log_dir = args.log_dir or Path("runs", folder.name)
     started = time.perf_counter()
-    train(model, task, config, folder, saved, log_dir, progress=sys.stderr)
+    report = partial(print, flush=True)  # each line when it is known, also in a file or a pipe
+    train(model, task, config, folder, saved, log_dir, report=report, progress=sys.stderr)
     if not (saved and is_over(saved.history, config)):
         log(f"trained in {time.perf_counter() - started:.0f} s")
     if FIRST:
@@ -190,18 +197,19 @@ def answer(
 
 
 def check(loaded: Checkpoint, sentences: Iterable[Sentence]) -> Iterator[Sentence]:
-    """Passes the sentences on, an empty one for what is longer than `LIMITS`; warns of the first of
+    """Passes the sentences on, an empty one for what is too long altogether; warns of the first of
     these, of the first that is longer than those of the training, if that matters to the model, and
     of the first that a model which knows no unknown words cannot read.
     """
     of_any_length, longest = loaded.config.model == "location", loaded.config.max_length
+    limit = LIMIT_OF_ANY_LENGTH if of_any_length else LIMIT
     warned_of_limit = warned_of_long = warned_of_words = False
     for number, tokens in enumerate(sentences, start=1):
-        if len(tokens) > LIMITS[of_any_length]:
+        if len(tokens) > limit:
             if not warned_of_limit:
                 log(
-                    f"warning: line {number} has {len(tokens)} words, more than the "
-                    f"{LIMITS[of_any_length]} that this model takes: it stays empty"
+                    f"warning: line {number} has {len(tokens)} words, more than the {limit} that "
+                    "this model takes: it stays empty"
                 )
             warned_of_limit, tokens = True, ()
         if len(tokens) > longest and not warned_of_long and not of_any_length:
@@ -238,7 +246,7 @@ def build_parser() -> Parser:
         metavar="FILE",
         help="train on this text, one sentence (or english<tab>french) a line, not on a grammar",
     )
-    add_folder = partial(sub.add_argument, type=Path, metavar="DIR")
+    add_folder = partial(sub.add_argument, type=folder, metavar="DIR")
     add_folder(
         "--checkpoint-dir", help="for the checkpoints (default: checkpoints/TASK, or TASK-MODEL)"
     )
@@ -282,9 +290,15 @@ def build_parser() -> Parser:
     return parser
 
 
+def folder(text: str) -> Path:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("must not be empty")
+    return Path(text)
+
+
 def beam_width(text: str) -> int:
     if not (text.isdecimal() and 1 <= int(text) <= 1000):
-        raise argparse.ArgumentTypeError(f"must be an integer from 1 to 1000, not {text}")
+        raise argparse.ArgumentTypeError(f"must be an integer from 1 to 1000, not {text!r}")
     return int(text)
 
 
@@ -304,19 +318,23 @@ def add_setting(parser: Parser, spec: Field) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
+    if sys.stdout is None:
+        log("python -m helpers: there is no standard output to write to")
+        return 2
     sys.stdout.reconfigure(encoding="utf-8")
     try:
         args.run(args)
         sys.stdout.flush()
     except BrokenPipeError:  # the reader, `head` perhaps, has had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        forget_output()
         if args.run is train_command:
             log("nobody reads the output any more: stopped; go on with --resume")
             return 2
     except (OSError, ValueError, FloatingPointError) as error:
         named = isinstance(error, OSError) and error.filename is not None
         reason = f"{error.filename}: {error.strerror}" if named else error
-        log(f"python -m helpers: {' '.join(str(reason).split())}")
+        log(f"python -m helpers: {one_line(reason)}")
+        forget_output()
         return 2
     except (MemoryError, RuntimeError) as error:
         full = isinstance(error, MemoryError) or "memory" in str(error).lower()
@@ -329,6 +347,14 @@ def main(argv: list[str] | None = None) -> int:
         log(f"stopped{same}")
         return 130
     return 0
+
+
+def forget_output() -> None:
+    """Sends what could not be written, if there is any, to nowhere, lest Python try it again."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

@@ -83,8 +83,10 @@ def write(path: Path, data: bytes) -> None:
 def sync(folder: Path) -> None:
     """Makes sure that names given in a folder outlive a power cut."""
     handle = os.open(folder, os.O_RDONLY)
-    os.fsync(handle)
-    os.close(handle)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def load(path: Path) -> Checkpoint:
@@ -112,6 +114,8 @@ def load(path: Path) -> Checkpoint:
         model.load_state_dict(weights)
         rest = (content[name] for name in ("history", "corpus", "digest", "learner"))
         return Checkpoint(model, *vocabs, config, *rest)
+    except MemoryError:
+        raise
     except Exception:  # there are as many ways for a broken file to fail as there are files
         raise ValueError(
             f"{path} is damaged, or no checkpoint of this version of `train`"

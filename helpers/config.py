@@ -1,9 +1,6 @@
 """Every hyperparameter, defined once: notebooks, command line and checkpoints all use `Config`."""
 
 from dataclasses import dataclass, field, fields
-from numbers import Integral, Real
-
-KINDS = {int: Integral, float: Real}  # of a field: what its value may be, a number of numpy as well
 
 
 def number(default: float, low: float, high: float, help: str):
@@ -81,10 +78,10 @@ class Config:
             if value is None and spec.default is None:
                 continue
             if "options" in limits:
-                if value not in limits["options"]:
+                if type(value) is not spec.type or value not in limits["options"]:
                     options = " or ".join(str(option) for option in limits["options"])
                     raise ValueError(f"{spec.name} must be {options}, not {value!r}")
-            elif isinstance(value, bool) or not isinstance(value, KINDS[spec.type]):
+            elif isinstance(value, bool) or not isinstance(value, (int, spec.type)):
                 kind = {int: "an integer", float: "a number"}[spec.type]
                 raise TypeError(f"{spec.name} must be {kind}, not {value!r}")
             elif not limits["low"] <= value <= limits["high"]:  # also refuses NaN

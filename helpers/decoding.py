@@ -205,10 +205,13 @@ def predict(
     points at. That is nothing for an empty sentence, and for one with words that the vocabulary
     does not know, if there is no "<unk>" to stand for them.
 
-    Raises ValueError for a `beam` of another width than 1 with a model that copies.
+    Raises ValueError for a `chunk` of less than 1, and for a `beam` of another width than 1 with a
+    model that copies.
     """
     if isinstance(model, LocationSeq2Seq) and beam != 1:
         raise ValueError(f"a model that copies has no use for a beam: it must be 1, not {beam}")
+    if chunk < 1:
+        raise ValueError(f"chunk must be at least 1, not {chunk}")
     sentences = iter(sentences)
     while block := list(islice(sentences, chunk)):
         sources = [vocab.encode(tokens) if vocab.knows(tokens) else [] for tokens in block]

@@ -101,7 +101,7 @@ def load_task(config: Config, corpus: str | Path | None = None) -> Task:
     """The data of `config.task`. Raises ValueError for a corpus with a task that reads none."""
     if config.task in ("words", "translate"):
         reader = reversal_task if config.task == "words" else translation_task
-        return reader(config, str(Path(corpus).resolve()) if corpus else None)
+        return reader(config, None if corpus is None else str(Path(corpus).resolve()))
     if corpus is not None:
         raise ValueError("only the tasks words and translate read a corpus")
     return integer_task(config) if config.task == "integers" else pattern_task(config)

@@ -6,23 +6,24 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from math import ceil, isfinite
 from pathlib import Path
+from time import perf_counter
 from typing import TextIO
 
 import torch
 from tqdm import tqdm
 
 from helpers import checkpoint
-from helpers.build import Model
+from helpers.build import Model, build_model
 from helpers.checkpoint import Checkpoint
 from helpers.config import Config
 from helpers.data import Pair, batches, collate
 from helpers.decoding import decode, decode_by_copying
-from helpers.device import add_up, rank, world_size
+from helpers.device import add_up, rank, set_up, world_size
 from helpers.learner import Learner, masked_cross_entropy
 from helpers.location import LocationSeq2Seq
 from helpers.logs import Log
 from helpers.metrics import matches
-from helpers.tasks import Task
+from helpers.tasks import Task, load_task
 
 SMALLEST_SCALE = 2**-20  # of the loss in mixed precision; it gets there if no gradient is finite
 
@@ -138,6 +139,18 @@ def train(
         if folder:
             checkpoint.finish(folder, len(history))
     return history
+
+
+def train_apart(config: Config, folder: Path) -> tuple[list[str], float]:
+    """Trains the model of `config` from the beginning, without a word: for a process of its own.
+    Returns the lines that `train` reports, and the seconds that it took.
+    """
+    set_up(config.seed, config.device)
+    task = load_task(config)
+    model = build_model(config, len(task.vocab), len(task.trg_vocab))
+    lines, started = [], perf_counter()
+    train(model, task, config, folder, report=lines.append, progress=io.StringIO())
+    return lines, perf_counter() - started
 
 
 def train_epoch(

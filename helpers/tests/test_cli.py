@@ -1,6 +1,7 @@
 """The command line as a user meets it: output, messages and exit status of every command."""
 
 import io
+import os
 import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
@@ -122,7 +123,9 @@ def test_a_run_killed_as_a_process_goes_on_with_resume(tmp_path):
     args = ["train", *SMALL, "--epochs", "4", "--lr", "0.01"]
     whole, _ = run(*args, *folders(tmp_path / "whole"))
     command = [sys.executable, "-m", "helpers", *args, *folders(tmp_path / "parts")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "env": buffered}
+    with subprocess.Popen(command, **pipes) as process:
         first_lines = [process.stdout.readline() for _ in range(2)]
         process.kill()
     assert b"".join(first_lines).decode() == "".join(whole.splitlines(True)[:2])
@@ -330,8 +333,12 @@ def test_every_setting_is_a_flag_with_its_default():
         (["train", "--model", "lstm", "--teacher-forcing", "0.5"], "teacher_forcing must be 1"),
         (["train", "--task", "translate", "--corpus", "{tmp}/text"], "text: line 1 "),
         (["train", "--task", "patterns", "--corpus", "x"], "only the tasks words and translate"),
-        (["evaluate", "--beam", "0"], "must be an integer from 1 to 1000, not 0"),
+        (["evaluate", "--beam", "0"], "must be an integer from 1 to 1000, not '0'"),
         (["translate", "--beam", "x", "Hi!"], "must be an integer"),
+        (["reverse", "--beam", "1\n"], "must be an integer"),
+        (["train", "--wings\nof wax"], "unrecognized"),
+        (["train", "--corpus", ""], "directory"),
+        (["train", "--log-dir", ""], "must not be empty"),
     ],
 )
 def test_mistakes_end_with_status_2_and_one_line(tmp_path, args, says):

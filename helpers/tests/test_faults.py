@@ -6,12 +6,16 @@ import errno
 import os
 import subprocess
 import sys
+from unittest import mock
 
 import pytest
+import torch
 
 from helpers import checkpoint
+from helpers.build import build_model
 from helpers.tests.test_cli import SMALL, folders, run, trained  # noqa: F401  (a fixture)
 
+BUFFERED = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
 HOLD = "import sys, pathlib; from helpers import checkpoint\n"
 HOLD += "with checkpoint.claim(pathlib.Path(sys.argv[1])): print(flush=True); sys.stdin.read()"
 
@@ -93,6 +97,7 @@ def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch, code, name, fold
 def test_a_reader_that_goes_away(trained):  # noqa: F811
     command = [sys.executable, "-m", "helpers", "reverse", "--checkpoint", trained[0]]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    pipes["env"] = BUFFERED
     with subprocess.Popen(command, **pipes) as process:
         process.stdout.close()
         _, err = process.communicate(b"the cat\n" * 5000, timeout=120)
@@ -102,13 +107,45 @@ def test_a_reader_that_goes_away(trained):  # noqa: F811
 def test_training_whose_reader_goes_away(tmp_path):
     command = [sys.executable, "-m", "helpers", "train", *SMALL, "--epochs", "30"]
     command += map(str, folders(tmp_path))
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": BUFFERED}
     with subprocess.Popen(command, **pipes) as process:
         process.stdout.readline()
         process.stdout.close()
         _, err = process.communicate(timeout=120)
     assert process.returncode == 2 and err.splitlines()[-1].endswith("go on with --resume")
     assert checkpoint.latest(tmp_path).history
+
+
+def test_output_that_cannot_be_written(trained):  # noqa: F811
+    """A full disk, and no output at all; without somebody to listen to warnings all goes on."""
+    command = f"{sys.executable} -m helpers reverse --checkpoint {trained[0]} 'the cat'"
+    for end, status, says in (
+        (">/dev/full", 2, "No space left on device"),
+        (">&-", 2, "no standard output"),
+        ("2>&-", 0, ""),
+    ):
+        how = {"shell": True, "capture_output": True, "text": True, "env": BUFFERED}
+        done = subprocess.run(f"{command} {end}", **how)
+        assert done.returncode == status and says in done.stderr
+        assert done.stderr.count("\n") == (1 if status else 0)
+        assert done.stdout.count("\n") == (0 if status else 1)
+
+
+def test_ctrl_c_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr("helpers.__main__.build_model", mock.Mock(side_effect=KeyboardInterrupt))
+    _, err = run("train", *SMALL, *folders(tmp_path), status=130)
+    assert err.splitlines()[-1] == "stopped; the same command with --resume goes on"
+
+
+def test_a_loss_that_is_no_number_is_one_line(tmp_path, monkeypatch):
+    def broken(*args):
+        model = build_model(*args)
+        model.decoder.output.bias.data.fill_(torch.nan)
+        return model
+
+    monkeypatch.setattr("helpers.__main__.build_model", broken)
+    _, err = run("train", *SMALL, *folders(tmp_path), status=2)
+    assert "loss nan in epoch 1, batch 1 of" in err.splitlines()[-1] and err.count("\n") == 2
 
 
 def test_one_gigantic_line(trained, tmp_path):  # noqa: F811

@@ -5,6 +5,7 @@ by hypothesis, the same in every run.
 import dataclasses
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -14,7 +15,7 @@ from helpers import checkpoint, translation
 from helpers.checkpoint import Checkpoint
 from helpers.config import Config
 from helpers.data import BOS, EOS, PAD, SPECIALS, UNK, Vocab, batches, collate, tokenize
-from helpers.decoding import decode, reverse_lines
+from helpers.decoding import decode, predict, reverse_lines
 from helpers.learner import Learner, masked_cross_entropy
 from helpers.metrics import error_kind, exact_match, token_accuracy, wilson_interval
 from helpers.optim import clip_grad_norm
@@ -219,10 +220,12 @@ def test_metrics_lie_between_0_and_1(right, total, pairs):
         (lambda: Vocab([*SPECIALS, "cat", "<eos>"]), "'<eos>' is in the vocabulary twice"),
         (lambda: clip_grad_norm([], 0.0), "max_norm must be above 0, not 0.0"),
         (lambda: clip_grad_norm([], math.nan), "max_norm must be above 0, not nan"),
+        (lambda: Config(hidden_size=np.int64(8)), "hidden_size must be an integer"),
+        (lambda: next(predict(None, None, None, [], chunk=0)), "chunk .* not 0"),
         (lambda: PositionalEncoding(5), "even emb_size, not 5"),
         (lambda: masked_cross_entropy(torch.zeros(2, 3, 5), torch.zeros(2, 4).long()), "6.*8"),
     ],
 )
 def test_a_mistake_of_the_programmer_is_named(call, says):
-    with pytest.raises(ValueError, match=says):
+    with pytest.raises((ValueError, TypeError), match=says):
         call()

@@ -12,8 +12,8 @@ from helpers import checkpoint
 from helpers.data import PAD, batches
 from helpers.device import set_up
 from helpers.learner import Learner
-from helpers.tests.tiny import TINY, fresh_model, silent, tiny_task
-from helpers.training import forcing_in, greedy_exact_match, is_over, mean_loss, train
+from helpers.tests.tiny import TINY, fresh_model, largest_difference, silent, tiny_task
+from helpers.training import forcing_in, greedy_exact_match, is_over, mean_loss, train, train_apart
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +119,15 @@ def test_a_run_that_fails_leaves_the_old_checkpoints(task, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         train(fresh_model(task), task, TINY, tmp_path, report=silent, on_epoch=interrupt)
     assert {path: path.read_bytes() for path in old} == old
+
+
+def test_a_run_apart_says_and_leaves_the_same(task, tmp_path):
+    reported = []
+    train(fresh_model(task), task, TINY, tmp_path / "here", report=reported.append)
+    lines, seconds = train_apart(TINY, tmp_path / "apart")
+    assert lines == reported and seconds > 0
+    here, apart = (checkpoint.load(tmp_path / name / "best.pt") for name in ("here", "apart"))
+    assert largest_difference(here.model.parameters(), apart.model.parameters()) == 0
 
 
 def test_a_loss_that_is_no_number_stops_the_run(task):
