@@ -138,10 +138,9 @@ def claim(folder: Path) -> Iterator[None]:
     claim ends, too. The folder is made if there is none. Raises ValueError if it is taken.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock", timeout=0, is_singleton=True)  # ours twice is no conflict
     try:
-        with FileLock(
-            folder / ".lock", timeout=0, is_singleton=True
-        ):  # this process may do it again
+        with lock:
             yield
     except Timeout:
         raise ValueError(

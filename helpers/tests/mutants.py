@@ -238,11 +238,7 @@ FAULTS = {  # what is wrong: the file, what stands there, and what is put in its
     "interval: 68 %": ("metrics", "z: float = 1.96", "z: float = 1.0"),
     "alignment: off by one": ("metrics", "torch.arange(n - 1, -1, -1,", "torch.arange(n, 0, -1,"),
     # what may go wrong
-    "folder: claimed by everybody": (
-        "checkpoint",
-        'with FileLock(\n            folder / ".lock", timeout=0, is_singleton=True\n        ):  # this process may do it again\n            yield\n    except Timeout:',
-        "with open(folder / '.lock', 'w'):",
-    ),
+    "folder: claimed by everybody": ("checkpoint", "        with lock:\n", "        if True:\n"),
     "checkpoint: checksums not compared": (
         "checkpoint",
         "if zipfile.ZipFile(data).testzip():",
