@@ -244,7 +244,7 @@ FAULTS = {  # what is wrong: the file, what stands there, and what is put in its
         "if zipfile.ZipFile(data).testzip():",
         "if not zipfile.ZipFile(data).namelist():",
     ),
-    "settings: any number": ("config", 'elif not limits["low"] <= value', "elif False <= value"),
+    "settings: too small": ("config", 'elif not limits["low"] <= value', "elif not -1e9 <= value"),
     "lines: any length": ("__main__", "if len(tokens) > limit:", "if len(tokens) > 1e9:"),
     "a loss that is no number": ("training", "if not isfinite(step.loss) or", "if"),
 }
