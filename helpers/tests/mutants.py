@@ -4,7 +4,7 @@
 
 tries all the faults below, or those with one of the words in their description. The tests of the
 helpers run first and, for a fault that they miss, the whole test command. Prints a line for each;
-the exit status is 1 if one survives. Two at a time, it takes about a quarter of an hour.
+the exit status is 1 if one survives. Two faults are tried at a time; all of them take long.
 """
 
 import re
