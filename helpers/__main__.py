@@ -246,7 +246,7 @@ def build_parser() -> Parser:
         metavar="FILE",
         help="train on this text, one sentence (or english<tab>french) a line, not on a grammar",
     )
-    add_folder = partial(sub.add_argument, type=folder, metavar="DIR")
+    add_folder = partial(sub.add_argument, type=folder_name, metavar="DIR")
     add_folder(
         "--checkpoint-dir", help="for the checkpoints (default: checkpoints/TASK, or TASK-MODEL)"
     )
@@ -290,7 +290,7 @@ def build_parser() -> Parser:
     return parser
 
 
-def folder(text: str) -> Path:
+def folder_name(text: str) -> Path:
     if not text.strip():
         raise argparse.ArgumentTypeError("must not be empty")
     return Path(text)

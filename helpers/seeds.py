@@ -11,22 +11,20 @@ import sys
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
-from io import StringIO
 from multiprocessing import get_context
-from time import perf_counter
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pandas as pd
 from tqdm import tqdm
 
+from helpers import checkpoint
 from helpers.__main__ import Parser
-from helpers.build import build_model
 from helpers.config import Config
 from helpers.data import SPECIALS, UNK
 from helpers.decoding import decode_by_copying
-from helpers.device import set_up
 from helpers.location import LocationSeq2Seq
-from helpers.tasks import load_task
-from helpers.training import train
+from helpers.training import train_apart
 
 ANY_LENGTH = Config(
     model="location", max_length=10, per_length=700, unk_rate=0.9, dropout=0.2, epochs=6
@@ -71,15 +69,11 @@ def measure(model: LocationSeq2Seq, vocab_size: int, length: int, unseen: float,
 
 def train_and_measure(seed: int) -> pd.DataFrame:
     """All lines of one seed, with the seconds that its training took."""
-    config = replace(ANY_LENGTH, seed=seed)
-    set_up(seed)
-    task = load_task(config)
-    model = build_model(config, len(task.vocab))
-    started = perf_counter()
-    train(model, task, config, report=lambda line: None, progress=StringIO())
-    seconds = round(perf_counter() - started, 1)
-    lines = [measure(model, len(task.vocab), *case, seed) for case in COUNTS]
-    return pd.DataFrame(lines).assign(seconds=seconds)
+    with TemporaryDirectory() as place:
+        _, seconds = train_apart(replace(ANY_LENGTH, seed=seed), Path(place))
+        last = checkpoint.load(Path(place, "last.pt"))
+    lines = [measure(last.model, len(last.vocab), *case, seed) for case in COUNTS]
+    return pd.DataFrame(lines).assign(seconds=round(seconds, 1))
 
 
 def main() -> None:

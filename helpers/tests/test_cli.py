@@ -16,6 +16,7 @@ from helpers.__main__ import main
 from helpers.config import Config
 from helpers.tasks import load_task, reversal_task
 
+BUFFERED = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
 SMALL = "--per-length 30 --epochs 1 --hidden-size 8 --emb-size 8 --attn-size 8".split()
 
 
@@ -123,8 +124,7 @@ def test_a_run_killed_as_a_process_goes_on_with_resume(tmp_path):
     args = ["train", *SMALL, "--epochs", "4", "--lr", "0.01"]
     whole, _ = run(*args, *folders(tmp_path / "whole"))
     command = [sys.executable, "-m", "helpers", *args, *folders(tmp_path / "parts")]
-    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "env": buffered}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "env": BUFFERED}
     with subprocess.Popen(command, **pipes) as process:
         first_lines = [process.stdout.readline() for _ in range(2)]
         process.kill()

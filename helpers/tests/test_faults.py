@@ -13,9 +13,8 @@ import torch
 
 from helpers import checkpoint
 from helpers.build import build_model
-from helpers.tests.test_cli import SMALL, folders, run, trained  # noqa: F401  (a fixture)
+from helpers.tests.test_cli import BUFFERED, SMALL, folders, run, trained  # noqa: F401  (a fixture)
 
-BUFFERED = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
 HOLD = "import sys, pathlib; from helpers import checkpoint\n"
 HOLD += "with checkpoint.claim(pathlib.Path(sys.argv[1])): print(flush=True); sys.stdin.read()"
 

@@ -55,6 +55,13 @@ def test_a_setting_is_possible_or_refused_by_name(name, value):
         assert SPECS[name].type is float or accepted == int(accepted)
 
 
+@pytest.mark.parametrize("name", [name for name in SPECS if "low" in SPECS[name].metadata])
+def test_both_ends_of_a_range_are_possible(name):
+    model = {"dropout": {"model": "location"}}.get(name, {})
+    for value in (SPECS[name].metadata["low"], SPECS[name].metadata["high"]):
+        assert getattr(Config(**{name: value}, **model), name) == value
+
+
 @settings(SURE, max_examples=300)
 @given(st.sampled_from(sorted(SPECS)), st.one_of(words, anything.map(str)))
 def test_a_flag_is_possible_or_refused_in_one_line(tmp_path_factory, name, text):
