@@ -15,14 +15,15 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(items):
-    """Notebooks 3 and 4 take longest, so they begin; notebook 5 ends."""
-    order = {"03_training.ipynb": 0, "04_evaluation.ipynb": 1, "05_analysis.ipynb": 3}
-    items.sort(key=lambda item: order.get(file_of(item.nodeid), 2))
+    """Notebooks 3 to 5 take longest, so they begin."""
+    order = {"03_training.ipynb": 0, "04_evaluation.ipynb": 1, "05_analysis.ipynb": 2}
+    items.sort(key=lambda item: order.get(file_of(item.nodeid), 3))
 
 
 class ByFile(LoadScopeScheduling):
     """Gives whole files to the processes that share the work; notebooks 3 and 4 go to one of them.
-    Notebook 5, which needs the files of notebook 3 as well, has to wait for them.
+    The rest waits for notebook 3, which trains in two processes of its own, and whose files
+    notebook 5 needs as well.
     """
 
     def _split_scope(self, nodeid: str) -> str:
@@ -32,8 +33,7 @@ class ByFile(LoadScopeScheduling):
     def _assign_work_unit(self, node) -> None:
         parts = [part for parts in self.assigned_work.values() for part in parts.values()]
         tests = [test for part in parts for test in part.items()]
-        waiting = any(test.startswith("03_") and not done for test, done in tests)
-        if not (waiting and next(iter(self.workqueue)).startswith("05_")):
+        if not any(test.startswith("03_") and not done for test, done in tests):
             super()._assign_work_unit(node)
 
     def mark_test_complete(self, node, item_index: int, duration: float = 0) -> None:
