@@ -7,6 +7,7 @@ Results go to stdout, progress and warnings to stderr. A mistake in the input en
 import argparse
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext, suppress
@@ -297,8 +298,8 @@ def folder_name(text: str) -> Path:
 
 
 def beam_width(text: str) -> int:
-    if not (text.isdecimal() and 1 <= int(text) <= 1000):
-        raise argparse.ArgumentTypeError(f"must be an integer from 1 to 1000, not {text!r}")
+    if not (text.isdecimal() and 1 <= int(text) <= 100):
+        raise argparse.ArgumentTypeError(f"must be an integer from 1 to 100, not {text!r}")
     return int(text)
 
 
@@ -318,33 +319,40 @@ def add_setting(parser: Parser, spec: Field) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
+    way_on = "; the same command with --resume goes on" if args.run is train_command else ""
+    return guarded(partial(args.run, args), "python -m helpers", way_on)
+
+
+def guarded(run: Callable[[], None], name: str, way_on: str = "") -> int:
+    """Calls `run` and returns the exit status. Whatever stops it that is no fault of ours becomes
+    one line on stderr, with the `name` of the command, or with the `way_on` after a stop.
+    """
     if sys.stdout is None:
-        log("python -m helpers: there is no standard output to write to")
+        log(f"{name}: there is no standard output to write to")
         return 2
     sys.stdout.reconfigure(encoding="utf-8")
     try:
-        args.run(args)
+        run()
         sys.stdout.flush()
     except BrokenPipeError:  # the reader, `head` perhaps, has had enough
         forget_output()
-        if args.run is train_command:
-            log("nobody reads the output any more: stopped; go on with --resume")
+        if way_on:
+            log(f"nobody reads the output any more: stopped{way_on}")
             return 2
     except (OSError, ValueError, FloatingPointError) as error:
         named = isinstance(error, OSError) and error.filename is not None
         reason = f"{error.filename}: {error.strerror}" if named else error
-        log(f"python -m helpers: {one_line(reason)}")
+        log(f"{name}: {one_line(reason)}")
         forget_output()
         return 2
     except (MemoryError, RuntimeError) as error:
         full = isinstance(error, MemoryError) or "memory" in str(error).lower()
         if FIRST and not full:
             raise
-        log("python -m helpers: out of memory: try a smaller model or batch, or --accumulate")
+        log(f"{name}: out of memory: try a smaller model or batch, or --accumulate")
         return 2
     except KeyboardInterrupt:
-        same = "; the same command with --resume goes on" if args.run is train_command else ""
-        log(f"stopped{same}")
+        log(f"stopped{way_on}")
         return 130
     return 0
 
@@ -358,4 +366,5 @@ def forget_output() -> None:
 
 
 if __name__ == "__main__":
+    threading.excepthook = lambda args: None  # TensorBoard's thread: its errors come to ours, too
     sys.exit(main())

@@ -206,6 +206,11 @@ def remove_epochs(folder: Path, epoch: int) -> None:
 
 
 def latest(folder: Path) -> Checkpoint | None:
-    """Where the run in `folder` stands, whether it is over or was broken off; None without one."""
+    """Where the run in `folder` stands, whether it is over or was broken off; None without one.
+    Raises ValueError for a file that is damaged.
+    """
     path = folder / UNFINISHED / "last.pt" if is_unfinished(folder) else folder / "last.pt"
-    return load(path) if path.exists() else None
+    try:
+        return load(path) if path.exists() else None
+    except ValueError as error:
+        raise ValueError(f"{error}: put the last epoch-NNN.pt beside it in its place") from None

@@ -80,7 +80,10 @@ class Vocab:
         return ids
 
     def decode(self, ids: Iterable[int]) -> list[str]:
-        """The words of ids. Raises IndexError for an id outside the vocabulary."""
+        """The words of ids. Raises ValueError for an id outside the vocabulary."""
+        ids = list(ids)
+        if outside := [i for i in ids if not 0 <= i < len(self)]:
+            raise ValueError(f"{outside[0]} is no id of a vocabulary of {len(self)} words")
         return [self.words[i] for i in ids]
 
 
@@ -153,7 +156,9 @@ class Batch(NamedTuple):
 
 
 def collate(pairs: list[Pair]) -> Batch:
-    """Pads pairs of id lists to one `Batch`."""
+    """Pads pairs of id lists to one `Batch`. Raises ValueError for a source without a token."""
+    if not all(src for src, _ in pairs):
+        raise ValueError("a source without a token")
     return Batch(
         pad([src for src, _ in pairs]),
         torch.tensor([len(src) for src, _ in pairs]),

@@ -82,7 +82,11 @@ def wilson_interval(right: int, total: int, z: float = 1.96) -> tuple[float, flo
 
 
 def by_length(right: Sequence[bool], lengths: Sequence[int]) -> pd.DataFrame:
-    """Exact match for each length, with 95 % intervals: a table with one row a length."""
+    """Exact match for each length, with 95 % intervals: a table with one row a length. Raises
+    ValueError if there is nothing to count.
+    """
+    if not len(right):
+        raise ValueError("no sentences to count")
     table = pd.DataFrame({"length": lengths, "right": right}).groupby("length")["right"]
     table = table.agg(sentences="size", right="sum")
     table["exact match"] = table["right"] / table["sentences"]

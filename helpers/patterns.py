@@ -10,7 +10,11 @@ Digits = tuple[str, ...]
 
 
 def period(digits: Digits) -> int:
-    """After how many digits the sequence repeats: the smallest number that explains all of it."""
+    """After how many digits the sequence repeats: the smallest number that explains all of it.
+    Raises ValueError if there is no digit.
+    """
+    if not digits:
+        raise ValueError("a pattern has at least one digit")
     return next(n for n in range(1, len(digits) + 1) if digits[n:] == digits[:-n])
 
 

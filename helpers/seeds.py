@@ -11,6 +11,7 @@ import sys
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,7 +20,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from helpers import checkpoint
-from helpers.__main__ import Parser
+from helpers.__main__ import Parser, guarded
 from helpers.config import Config
 from helpers.data import SPECIALS, UNK
 from helpers.decoding import decode_by_copying
@@ -76,12 +77,8 @@ def train_and_measure(seed: int) -> pd.DataFrame:
     return pd.DataFrame(lines).assign(seconds=round(seconds, 1))
 
 
-def main() -> None:
-    parser = Parser("python -m helpers.seeds", description=__doc__, allow_abbrev=False)
-    parser.add_argument("--seeds", type=int, default=10, metavar="N", help="1 to N (default: 10)")
-    count = parser.parse_args().seeds
-    if count < 1:
-        parser.error(f"--seeds must be at least 1, not {count}")
+def print_table(count: int) -> None:
+    """The table of the seeds from 1 to `count`."""
     with ProcessPoolExecutor(2, get_context("spawn")) as processes:
         tables = processes.map(train_and_measure, range(1, count + 1))
         for i, table in enumerate(tqdm(tables, "seeds", count)):
@@ -89,5 +86,14 @@ def main() -> None:
             sys.stdout.flush()
 
 
+def main() -> int:
+    parser = Parser("python -m helpers.seeds", description=__doc__, allow_abbrev=False)
+    parser.add_argument("--seeds", type=int, default=10, metavar="N", help="1 to N (default: 10)")
+    count = parser.parse_args().seeds
+    if not 1 <= count <= 1000:
+        parser.error(f"--seeds must lie between 1 and 1000, not {count}")
+    return guarded(partial(print_table, count), parser.prog)
+
+
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -32,8 +32,10 @@ SMALLEST_SCALE = 2**-20  # of the loss in mixed precision; it gets there if no g
 def mean_loss(model: Model, pairs: Sequence[Pair], batch_size: int = 500) -> float:
     """The loss per target token, in nats, with teacher forcing, over all of `pairs`.
 
-    If there are several processes, each takes a share.
+    If there are several processes, each takes a share. Raises ValueError if there is no pair.
     """
+    if not len(pairs):
+        raise ValueError("no pairs to measure the loss of")
     total, tokens, device = 0.0, 0, next(model.parameters()).device
     by_length = sorted(pairs[rank() :: world_size()], key=lambda pair: len(pair[0]))
     for start in range(0, len(by_length), batch_size):
@@ -48,8 +50,10 @@ def mean_loss(model: Model, pairs: Sequence[Pair], batch_size: int = 500) -> flo
 def greedy_exact_match(model: Model, pairs: Sequence[Pair], batch_size: int = 500) -> float:
     """The share of pairs whose target the model writes (or points at) without a fault, in [0, 1].
 
-    If there are several processes, each takes a share.
+    If there are several processes, each takes a share. Raises ValueError if there is no pair.
     """
+    if not len(pairs):
+        raise ValueError("no pairs to compare")
     mine = pairs[rank() :: world_size()]
     sources = [src for src, _ in mine]
     if isinstance(model, LocationSeq2Seq):

@@ -333,7 +333,7 @@ def test_every_setting_is_a_flag_with_its_default():
         (["train", "--model", "lstm", "--teacher-forcing", "0.5"], "teacher_forcing must be 1"),
         (["train", "--task", "translate", "--corpus", "{tmp}/text"], "text: line 1 "),
         (["train", "--task", "patterns", "--corpus", "x"], "only the tasks words and translate"),
-        (["evaluate", "--beam", "0"], "must be an integer from 1 to 1000, not '0'"),
+        (["evaluate", "--beam", "0"], "must be an integer from 1 to 100, not '0'"),
         (["translate", "--beam", "x", "Hi!"], "must be an integer"),
         (["reverse", "--beam", "1\n"], "must be an integer"),
         (["train", "--wings\nof wax"], "unrecognized"),

@@ -4,14 +4,17 @@ readers that go away. Each ends with one line that says so, and nothing that was
 
 import errno
 import os
+import resource
 import subprocess
 import sys
+from dataclasses import replace
 from unittest import mock
 
 import pytest
 import torch
 
 from helpers import checkpoint
+from helpers.__main__ import check
 from helpers.build import build_model
 from helpers.tests.test_cli import BUFFERED, SMALL, folders, run, trained  # noqa: F401  (a fixture)
 
@@ -75,6 +78,17 @@ def test_a_disk_that_fills_up_in_the_middle_of_a_run(tmp_path, monkeypatch, code
     assert out == whole.replace(str(tmp_path / "whole"), str(tmp_path / "parts"))
 
 
+def test_a_disk_that_fills_up_with_curves(tmp_path):
+    """The checkpoints stay below the largest size of a file, the curves of 60 epochs do not."""
+    command = [sys.executable, "-m", "helpers", "train", *SMALL, "--epochs", "60"]
+    command += ["--emb-size", "2", "--hidden-size", "2", *map(str, folders(tmp_path))]
+    limits = resource.RLIMIT_FSIZE, (200_000, 200_000)
+    how = {"capture_output": True, "text": True}
+    done = subprocess.run(command, preexec_fn=lambda: resource.setrlimit(*limits), **how)
+    assert done.returncode == 2 and "File too large" in done.stderr.splitlines()[-1]
+    assert done.stderr.count("\n") == 2 and checkpoint.latest(tmp_path).history
+
+
 @pytest.mark.parametrize("code", ["EROFS", "EACCES"])
 @pytest.mark.parametrize("name, folder", [("mkdir", "new"), ("open", ".")])
 def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch, code, name, folder):
@@ -111,7 +125,7 @@ def test_training_whose_reader_goes_away(tmp_path):
         process.stdout.readline()
         process.stdout.close()
         _, err = process.communicate(timeout=120)
-    assert process.returncode == 2 and err.splitlines()[-1].endswith("go on with --resume")
+    assert process.returncode == 2 and err.splitlines()[-1].endswith("with --resume goes on")
     assert checkpoint.latest(tmp_path).history
 
 
@@ -159,6 +173,14 @@ def test_one_gigantic_line(trained, tmp_path):  # noqa: F811
     corpus.write_bytes(giant)
     _, err = run("train", *SMALL, "--corpus", corpus, *folders(tmp_path), status=2)
     assert str(corpus) in err and "too few" in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("model, limit", [("bahdanau", 1_000), ("location", 10_000)])
+def test_the_longest_line_that_is_answered(trained, model, limit):  # noqa: F811
+    loaded = checkpoint.load(trained[0])
+    loaded = loaded._replace(config=replace(loaded.config, model=model))
+    passed = check(loaded, [("word",) * n for n in (limit, limit + 1, 3)])
+    assert [len(tokens) for tokens in passed] == [limit, 0, 3]
 
 
 def test_nul_and_other_bytes_of_no_meaning(trained):  # noqa: F811

@@ -12,17 +12,20 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from helpers import checkpoint, translation
+from helpers.__main__ import build_parser
 from helpers.checkpoint import Checkpoint
 from helpers.config import Config
 from helpers.data import BOS, EOS, PAD, SPECIALS, UNK, Vocab, batches, collate, tokenize
 from helpers.decoding import decode, predict, reverse_lines
 from helpers.learner import Learner, masked_cross_entropy
-from helpers.metrics import error_kind, exact_match, token_accuracy, wilson_interval
+from helpers.metrics import by_length, error_kind, exact_match, token_accuracy, wilson_interval
 from helpers.optim import clip_grad_norm
+from helpers.patterns import continuation
 from helpers.tasks import load_task
 from helpers.tests.test_cli import run
 from helpers.tests.test_copying import Pointer
 from helpers.tests.tiny import TINY, fresh_model, tiny_task
+from helpers.training import greedy_exact_match, mean_loss
 from helpers.transformer import PositionalEncoding
 
 SPECS = {spec.name: spec for spec in dataclasses.fields(Config)}
@@ -60,6 +63,8 @@ def test_both_ends_of_a_range_are_possible(name):
     model = {"dropout": {"model": "location"}}.get(name, {})
     for value in (SPECS[name].metadata["low"], SPECS[name].metadata["high"]):
         assert getattr(Config(**{name: value}, **model), name) == value
+        flag = f"--{name.replace('_', '-')}={value}"
+        assert getattr(build_parser().parse_args(["train", flag]), name) == value
 
 
 @settings(SURE, max_examples=300)
@@ -229,6 +234,13 @@ def test_metrics_lie_between_0_and_1(right, total, pairs):
         (lambda: clip_grad_norm([], math.nan), "max_norm must be above 0, not nan"),
         (lambda: Config(hidden_size=np.int64(8)), "hidden_size must be an integer"),
         (lambda: next(predict(None, None, None, [], chunk=0)), "chunk .* not 0"),
+        (lambda: Vocab([*SPECIALS, "cat"]).decode([4, -1]), "-1 is no id .* 5 words"),
+        (lambda: Vocab([*SPECIALS, "cat"]).decode([5]), "5 is no id"),
+        (lambda: collate([([4], [4]), ([], [4])]), "source without a token"),
+        (lambda: by_length([], []), "no sentences"),
+        (lambda: continuation(()), "at least one digit"),
+        (lambda: mean_loss(fresh_model(tiny_task()), []), "no pairs"),
+        (lambda: greedy_exact_match(fresh_model(tiny_task()), []), "no pairs"),
         (lambda: PositionalEncoding(5), "even emb_size, not 5"),
         (lambda: masked_cross_entropy(torch.zeros(2, 3, 5), torch.zeros(2, 4).long()), "6.*8"),
     ],

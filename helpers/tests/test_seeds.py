@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
+from unittest import mock
 
 import pandas as pd
 import pytest
@@ -46,13 +47,21 @@ def test_the_table_has_a_line_for_each_seed_length_and_share(monkeypatch, capsys
     assert (table["right"] <= table["of"]).all() and (table["seconds"] >= 0).all()
 
 
-@pytest.mark.parametrize("given, message", [("0", "at least 1, not 0"), ("x", "invalid int")])
-def test_no_seeds_are_refused(given, message, monkeypatch, capsys):
+@pytest.mark.parametrize("given, says", [("0", "not 0"), ("1001", "not 1001"), ("x", "invalid")])
+def test_a_number_of_seeds_may_be_refused(given, says, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["seeds", "--seeds", given])
     with pytest.raises(SystemExit) as stop:
         seeds.main()
     (line,) = capsys.readouterr().err.splitlines()
-    assert stop.value.code == 2 and message in line
+    assert stop.value.code == 2 and says in line
+
+
+def test_a_table_that_cannot_be_made_is_one_line(monkeypatch, capsys):
+    full = OSError(28, "No space left on device")
+    monkeypatch.setattr(seeds, "print_table", mock.Mock(side_effect=full))
+    monkeypatch.setattr("sys.argv", ["seeds"])
+    assert seeds.main() == 2
+    assert capsys.readouterr().err == f"python -m helpers.seeds: {full}\n"
 
 
 def test_the_readme_trains_the_model_of_the_table():
