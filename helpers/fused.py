@@ -26,7 +26,8 @@ softmax_backward = torch.ops.aten._softmax_backward_data  # (d, p, ...) -> p * (
 
 def gru_cell(x: Tensor, h: Tensor, state: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
     """One step of a GRU, as in `nn.GRU`. What input and state contribute to the gates, with their
-    biases, is `x` and `h`, each (..., 3H) for r, z and n. From s, the old `state` (..., H):
+    biases, is `x` (..., 3H), for n, r and z in this order, and `h` (..., 3H), for r, z and n. From
+    s, the old `state` (..., H):
 
         r = sigmoid(x_r + h_r)    z = sigmoid(x_z + h_z)    n = tanh(x_n + r h_n)
         s' = (1 - z) n + z s
@@ -34,18 +35,19 @@ def gru_cell(x: Tensor, h: Tensor, state: Tensor) -> tuple[Tensor, tuple[Tensor,
     Returns s' and what the way back needs: r and z (..., 2H), n and h_n (..., H).
     """
     size = state.size(-1)
-    gates = (x[..., : 2 * size] + h[..., : 2 * size]).sigmoid_()
+    (x_n, x_gates), (h_gates, h_n) = x.tensor_split([size], -1), h.tensor_split([2 * size], -1)
+    gates = (x_gates + h_gates).sigmoid_()
     r, z = gates.split(size, dim=-1)
-    h_n = h[..., 2 * size :]
-    n = torch.addcmul(x[..., 2 * size :], r, h_n).tanh_()
+    n = torch.addcmul(x_n, r, h_n).tanh_()
     return torch.lerp(n, state, z), (gates, n, h_n)
 
 
 def gru_cell_backward(
-    d_new: Tensor, state: Tensor, kept: tuple[Tensor, Tensor, Tensor], d_x: Tensor, d_h: Tensor
+    d_new: Tensor, state: Tensor, kept: tuple[Tensor, Tensor, Tensor], d: Tensor
 ) -> Tensor:
-    """From the gradient of s' (..., H) to those of `x` and `h`, which are written into `d_x` and
-    `d_h` (..., 3H). With a_r, a_z and a_n for what sigmoid and tanh are taken of:
+    """From the gradient of s' (..., H) to those of `x`, the first 3H of `d` (..., 4H), and of `h`,
+    the last 3H: what they share, the gradients of r and z, lies in the middle. With a_r, a_z and
+    a_n for what sigmoid and tanh are taken of:
 
         d_a_n = d_s' (1 - z) (1 - n^2)    d_a_z = d_s' (s - n) z (1 - z)
         d_a_r = d_a_n h_n r (1 - r)       d_h_n = d_a_n r
@@ -55,12 +57,14 @@ def gru_cell_backward(
     gates, n, h_n = kept
     size = state.size(-1)
     r, z = gates.split(size, dim=-1)
+    d_a_n, d_r, d_z, d_h_n = d.split(size, dim=-1)
     d_state = d_new * z
-    d_a_n = tanh_backward(d_new - d_state, n)
-    d_gates = torch.cat([d_a_n * h_n, d_new * (state - n)], dim=-1)  # (..., 2H)
-    d_x[..., : 2 * size] = d_h[..., : 2 * size] = sigmoid_backward(d_gates, gates)
-    d_x[..., 2 * size :] = d_a_n
-    torch.mul(d_a_n, r, out=d_h[..., 2 * size :])
+    tanh_backward(d_new - d_state, n, grad_input=d_a_n)
+    torch.mul(d_a_n, h_n, out=d_r)
+    torch.mul(d_new, state - n, out=d_z)
+    d_gates = d[..., size : 3 * size]
+    sigmoid_backward(d_gates, gates, grad_input=d_gates)
+    torch.mul(d_a_n, r, out=d_h_n)
     return d_state
 
 
@@ -87,15 +91,15 @@ class EncoderLoop(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, d_states):
         states, weight, *kept = ctx.saved_tensors
-        d_x = d_states.new_empty(*d_states.shape[:-1], weight.size(1))  # (S, 2, B, 3H)
-        d_h, d_state = torch.empty_like(d_x), torch.zeros_like(states[0])
-        for t in reversed(range(len(d_x))):
+        size, d_state = states.size(-1), torch.zeros_like(states[0])
+        d = d_states.new_empty(*d_states.shape[:-1], 4 * size)  # (S, 2, B, 4H)
+        for t in reversed(range(len(d))):
             d_new, of_step = d_state + d_states[t], kept[3 * t : 3 * t + 3]
-            d_state = gru_cell_backward(d_new, states[t], of_step, d_x[t], d_h[t])
-            d_state = torch.baddbmm(d_state, d_h[t], weight)
-        d_h = d_h.transpose(0, 1).flatten(1, 2)  # (2, S * B, 3H)
+            d_state = gru_cell_backward(d_new, states[t], of_step, d[t])
+            d_state = torch.baddbmm(d_state, d[t, ..., size:], weight)
+        d_h = d[..., size:].transpose(0, 1).flatten(1, 2)  # (2, S * B, 3H)
         before = states[:-1].transpose(0, 1).flatten(1, 2)  # (2, S * B, H)
-        return d_x, d_h.transpose(1, 2) @ before, d_h.sum(dim=1, keepdim=True)
+        return d[..., : 3 * size], d_h.transpose(1, 2) @ before, d_h.sum(dim=1, keepdim=True)
 
 
 class DecoderLoop(torch.autograd.Function):
@@ -104,22 +108,25 @@ class DecoderLoop(torch.autograd.Function):
     tanh(y) = 2 sigmoid(2y) - 1, and a constant leaves a softmax as it is: so the energies are here
     those of a sigmoid, which is computed faster, and query, keys and score come doubled. The values
     come multiplied by their weights in the gates: one product for each source, not for each step.
+    A vector always stands on the left of a batch of matrices, as a row: on the right, as a column,
+    the product takes ten times as long.
 
     Takes the words' share of the gates (T, B, 3H), keys (B, S, A), values (B, S, 3H), the first
-    state (B, H), weights (A + 3H, H) and biases (A + 3H,) of the query and of the state's share,
+    state (B, H), weights (3H + A, H) and biases (3H + A,) of the state's share and of the query,
     weights of the score (A,), and a penalty for each place (B, S): 0, or -inf where there is no
     word. Returns the states (T, B, H) and the attention weights (T, B, S).
     """
 
     @staticmethod
     def forward(ctx, words, keys, values, state, weight, bias, score, penalty):
-        states, all_alpha, kept, attn_size = [state], [], [], keys.size(2)
+        states, all_alpha, kept = [state], [], []
         for word in words.unbind(0):
-            query_and_h = torch.addmm(bias, states[-1], weight.t())  # (B, A + 3H)
-            hidden = (query_and_h[:, None, :attn_size] + keys).sigmoid_()  # (B, S, A)
+            h_and_query = torch.addmm(bias, states[-1], weight.t())  # (B, 3H + A)
+            h, query = h_and_query.tensor_split([word.size(1)], dim=1)
+            hidden = (query.unsqueeze(1) + keys).sigmoid_()  # (B, S, A)
             alpha = (hidden @ score).add_(penalty).softmax(dim=-1)  # (B, S)
             x = torch.baddbmm(word.unsqueeze(1), alpha.unsqueeze(1), values).squeeze(1)  # (B, 3H)
-            state, of_step = gru_cell(x, query_and_h[:, attn_size:], states[-1])
+            state, of_step = gru_cell(x, h, states[-1])
             states.append(state)
             all_alpha.append(alpha)
             kept.extend((hidden, *of_step))
@@ -131,24 +138,26 @@ class DecoderLoop(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, d_states, d_all_alpha):
         keys, values, weight, score, states, all_alpha, *kept = ctx.saved_tensors
-        d_words = d_states.new_empty(*d_states.shape[:-1], values.size(2))  # (T, B, 3H)
-        d_query_and_h = d_states.new_empty(*d_states.shape[:-1], len(weight))  # (T, B, A + 3H)
-        d_state, d_keys, d_score = map(torch.zeros_like, (states[0], keys, score))
-        for t in reversed(range(len(d_words))):
+        size, turned = states.size(2), values.transpose(1, 2)  # (B, 3H, S)
+        d = d_states.new_empty(*d_states.shape[:-1], size + len(weight))  # (T, B, 4H + A)
+        d_words, d_h_and_query = d[..., : 3 * size], d[..., size:]  # they overlap
+        d_state, d_keys = torch.zeros_like(states[0]), torch.zeros_like(keys)
+        d_score = keys.new_zeros(len(keys), 1, len(score))
+        for t in reversed(range(len(d))):
             d_new, (hidden, *of_step) = d_state + d_states[t], kept[4 * t : 4 * t + 4]
-            d_x, d_query, d_h = d_words[t], *d_query_and_h[t].tensor_split([keys.size(2)], dim=1)
-            d_state = gru_cell_backward(d_new, states[t], of_step, d_x, d_h)
-            d_alpha = d_all_alpha[t] + torch.bmm(values, d_x.unsqueeze(2)).squeeze(2)  # (B, S)
-            d_energy = softmax_backward(d_alpha, all_alpha[t], -1, d_alpha.dtype)
-            d_score.addmv_(hidden.flatten(0, 1).t(), d_energy.flatten())
-            d_hidden = sigmoid_backward(d_energy.unsqueeze(2) * score, hidden)  # (B, S, A)
-            d_keys += d_hidden
-            torch.sum(d_hidden, dim=1, out=d_query)
-            d_state = d_state.addmm(d_query_and_h[t], weight)
+            d_state = gru_cell_backward(d_new, states[t], of_step, d[t, :, : 4 * size])
+            d_alpha = torch.baddbmm(d_all_alpha[t].unsqueeze(1), d_words[t].unsqueeze(1), turned)
+            d_energy = softmax_backward(d_alpha, all_alpha[t].unsqueeze(1), -1, d_alpha.dtype)
+            d_score.baddbmm_(d_energy, hidden)  # d_energy: (B, 1, S)
+            slope = torch.addcmul(hidden, hidden, hidden, value=-1)  # of the sigmoid (B, S, A)
+            d_keys.addcmul_(slope, d_energy.transpose(1, 2))  # times the score, see below
+            torch.mul(torch.bmm(d_energy, slope).squeeze(1), score, out=d[t, :, 4 * size :])
+            d_state = d_state.addmm(d_h_and_query[t], weight)
         d_values = torch.bmm(all_alpha.permute(1, 2, 0), d_words.transpose(0, 1))
-        d_query_and_h = d_query_and_h.flatten(0, 1)  # (T * B, A + 3H)
-        d_weight, d_bias = d_query_and_h.t() @ states[:-1].flatten(0, 1), d_query_and_h.sum(dim=0)
-        return d_words, d_keys, d_values, d_state, d_weight, d_bias, d_score, None
+        d_h_and_query = d_h_and_query.flatten(0, 1)  # (T * B, 3H + A)
+        d_weight, d_bias = d_h_and_query.t() @ states[:-1].flatten(0, 1), d_h_and_query.sum(dim=0)
+        d_score = d_score.sum(dim=(0, 1))
+        return d_words, d_keys * score, d_values, d_state, d_weight, d_bias, d_score, None
 
 
 def run_encoder(encoder: Encoder, src: Tensor, src_lens: Tensor) -> tuple[Tensor, Tensor]:
@@ -164,6 +173,7 @@ def run_encoder(encoder: Encoder, src: Tensor, src_lens: Tensor) -> tuple[Tensor
     emb = encoder.embedding(both).flatten(1, 2)  # (2, S * B, E)
     forth, back = encoder.gru.all_weights  # of each direction: (3H, E), (3H, H), (3H,), (3H,)
     in_weight, weight, in_bias, bias = (torch.stack(pair) for pair in zip(forth, back, strict=True))
+    in_weight, in_bias = (rows.roll(weight.size(2), dims=1) for rows in (in_weight, in_bias))
     x = torch.baddbmm(in_bias.unsqueeze(1), emb, in_weight.transpose(1, 2))  # (2, S * B, 3H)
     x = x.unflatten(1, both.shape[1:]).transpose(0, 1)  # (S, 2, B, 3H)
     states = EncoderLoop.apply(x, weight, bias.unsqueeze(1))  # (S, 2, B, H)
@@ -179,12 +189,13 @@ def run_decoder(
 ) -> tuple[Tensor, Tensor]:
     """What `Decoder.forward` returns, with an `AdditiveAttention`."""
     attention, cell = decoder.attention, decoder.cell
-    of_word, of_context = cell.weight_ih.tensor_split([decoder.embedding.embedding_dim], dim=1)
-    words = F.linear(decoder.embedding(trg_in.t()), of_word, cell.bias_ih)  # (T, B, 3H)
+    in_weight, in_bias = (rows.roll(cell.hidden_size, 0) for rows in (cell.weight_ih, cell.bias_ih))
+    of_word, of_context = in_weight.tensor_split([decoder.embedding.embedding_dim], dim=1)
+    words = F.linear(decoder.embedding(trg_in.t()), of_word, in_bias)  # (T, B, 3H)
     keys = 2 * attention.project_keys(enc_outputs)  # (B, S, A)
     values = F.linear(enc_outputs, of_context)  # (B, S, 3H)
-    weight = torch.cat([2 * attention.project_query.weight, cell.weight_hh])  # (A + 3H, H)
-    bias = F.pad(cell.bias_hh, (keys.size(2), 0))  # (A + 3H,), zeros for the query
+    weight = torch.cat([cell.weight_hh, 2 * attention.project_query.weight])  # (3H + A, H)
+    bias = F.pad(cell.bias_hh, (0, keys.size(2)))  # (3H + A,), zeros for the query
     score = 2 * attention.score.weight.squeeze(0)  # (A,)
     penalty = torch.zeros_like(values[..., 0]).masked_fill(~mask, -torch.inf)  # (B, S)
     given = (words, keys, values, state, weight, bias, score, penalty)

@@ -108,7 +108,7 @@ class LuongAttention(nn.Module):
         self, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor
     ) -> tuple[Tensor, Tensor]:
         """As `AdditiveAttention`, but for the keys, which are (B, S, H)."""
-        energy = torch.bmm(keys, query.unsqueeze(2)).squeeze(2)  # (B, S)
+        energy = torch.bmm(query.unsqueeze(1), keys.transpose(1, 2)).squeeze(1)  # (B, S)
         return look_up(energy, values, mask)
 
 

@@ -161,6 +161,14 @@ def test_a_loss_that_is_no_number_is_one_line(tmp_path, monkeypatch):
     assert "loss nan in epoch 1, batch 1 of" in err.splitlines()[-1] and err.count("\n") == 2
 
 
+@pytest.mark.parametrize("model, limit", [("bahdanau", 1_000), ("location", 10_000)])
+def test_the_longest_line_that_is_answered(trained, model, limit):  # noqa: F811
+    loaded = checkpoint.load(trained[0])
+    loaded = loaded._replace(config=replace(loaded.config, model=model))
+    passed = check(loaded, [("word",) * n for n in (limit, limit + 1, 3)])
+    assert [len(tokens) for tokens in passed] == [limit, 0, 3]
+
+
 def test_one_gigantic_line(trained, tmp_path):  # noqa: F811
     """It is answered by an empty line, the others as ever; in a corpus it is left out."""
     giant = b"word " * 300_000
@@ -173,14 +181,6 @@ def test_one_gigantic_line(trained, tmp_path):  # noqa: F811
     corpus.write_bytes(giant)
     _, err = run("train", *SMALL, "--corpus", corpus, *folders(tmp_path), status=2)
     assert str(corpus) in err and "too few" in err and err.count("\n") == 1
-
-
-@pytest.mark.parametrize("model, limit", [("bahdanau", 1_000), ("location", 10_000)])
-def test_the_longest_line_that_is_answered(trained, model, limit):  # noqa: F811
-    loaded = checkpoint.load(trained[0])
-    loaded = loaded._replace(config=replace(loaded.config, model=model))
-    passed = check(loaded, [("word",) * n for n in (limit, limit + 1, 3)])
-    assert [len(tokens) for tokens in passed] == [limit, 0, 3]
 
 
 def test_nul_and_other_bytes_of_no_meaning(trained):  # noqa: F811

@@ -4,14 +4,14 @@ import random
 import unicodedata
 from collections import Counter
 from dataclasses import replace
-from itertools import product
+from itertools import combinations, permutations, product
 
 import pytest
 
 from helpers.config import Config
 from helpers.data import SPECIALS, UNK
 from helpers.patterns import CONTINUED, PERIOD, continuation, cycle, period, sequences
-from helpers.tasks import Splits, load_task, read_examples, translation_task
+from helpers.tasks import Splits, bag, load_task, read_examples, split, translation_task
 from helpers.translation import detokenize, read_pairs, tokenize
 
 SMALL = Config(task="patterns", per_length=40, max_length=12)
@@ -222,3 +222,12 @@ def test_each_task_by_its_name(name):
 def test_a_cycle_is_the_same_wherever_it_begins():
     assert cycle(tuple("7237237")) == cycle(tuple("372372")) == tuple("237")
     assert cycle(tuple("0000")) == ("0",)
+
+
+def test_no_two_parts_have_a_bag_of_words_in_common():
+    sentences = [
+        tuple(words) for chosen in combinations("abcdefgh", 3) for words in permutations(chosen)
+    ]
+    parts = [{bag(sentence) for sentence in part} for part in split(sentences, seed=1)]
+    assert sum(map(len, parts)) == 56 and all(parts)
+    assert not any(one & other for one, other in combinations(parts, 2))

@@ -10,6 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from helpers import checkpoint
 from helpers.data import PAD, batches
+from helpers.decoding import decode
 from helpers.device import set_up
 from helpers.learner import Learner
 from helpers.tests.tiny import TINY, fresh_model, largest_difference, silent, tiny_task
@@ -296,3 +297,12 @@ def test_dropout_in_parts_of_a_batch_is_refused(task):
 
 def test_an_untrained_model_gets_nothing_right(task):
     assert greedy_exact_match(fresh_model(task), task.pairs.valid) < 0.02
+
+
+def test_the_exact_match_is_that_of_what_the_model_writes_itself(monkeypatch):
+    task = tiny_task()
+    model, sources = fresh_model(task), [[4, 5], [6], [5, 5, 4]]
+    pairs = [(src, answer.ids) for src, answer in zip(sources, decode(model, sources), strict=True)]
+    monkeypatch.setattr(model, "forward", None)  # with teacher forcing it cannot be called
+    assert greedy_exact_match(model, pairs) == 1
+    assert greedy_exact_match(model, [*pairs, ([4], [4] * 99)]) == 0.75

@@ -1,0 +1,188 @@
+"""How fast is this beside what one finds in textbooks? `python -m helpers benchmark` measures both
+in one run, in turns, each time on the same data, and compares the medians.
+
+Figures depend on the machine, ratios much less. `Textbook` serves this comparison alone.
+"""
+
+import copy
+import random
+import resource
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from statistics import median
+from time import perf_counter
+
+import torch
+from torch import Tensor, nn
+
+from helpers.build import build_model
+from helpers.config import Config
+from helpers.data import SPECIALS, Batch, Pair, batches, collate
+from helpers.decoding import decode
+from helpers.device import set_up
+from helpers.learner import Learner, masked_cross_entropy
+from helpers.model import Seq2Seq
+from helpers.optim import Adam
+
+VOCAB = 400  # symbols; the sentences are random
+GROWTH = [(length, 4) for length in (10, 30, 100, 300, 1000)]  # words in a sentence, batch size
+GROWTH += [(10, size) for size in (1, 8, 32, 128, 512)] + [(200, 32)]
+
+
+class Textbook(nn.Module):
+    """The model that it is given, with the same weights, as tutorials write it: the encoder reads
+    the padding, too; each step joins its query anew with every encoder output, takes one step of an
+    `nn.GRU` and predicts its word.
+    """
+
+    def __init__(self, model: Seq2Seq):
+        super().__init__()
+        decoder, attention = model.decoder, model.decoder.attention
+        self.encoder = copy.deepcopy(model.encoder)
+        self.encoder.pack = False
+        self.embedding, self.score = copy.deepcopy((decoder.embedding, attention.score))
+        self.output, cell = copy.deepcopy((decoder.output, decoder.cell))
+        both = attention.project_query.weight, attention.project_keys.weight
+        self.attention = nn.Linear(sum(weight.size(1) for weight in both), len(both[0]), bias=False)
+        self.attention.load_state_dict({"weight": torch.cat(both, dim=1)})
+        self.gru = nn.GRU(cell.input_size, cell.hidden_size, batch_first=True)
+        self.gru.load_state_dict({f"{name}_l0": part for name, part in cell.state_dict().items()})
+
+    def forward(self, src: Tensor, src_lens: Tensor, trg_in: Tensor) -> Tensor:
+        """Returns the logits (B, T, V)."""
+        values, state = self.encoder(src, src_lens)
+        mask = torch.arange(src.size(1)) < src_lens.unsqueeze(1)
+        logits = []
+        for t in range(trg_in.size(1)):
+            query = state.unsqueeze(1).expand(-1, values.size(1), -1)
+            hidden = torch.tanh(self.attention(torch.cat([query, values], dim=2)))
+            energy = self.score(hidden).squeeze(2).masked_fill(~mask, -torch.inf)
+            context = torch.bmm(energy.softmax(dim=1).unsqueeze(1), values)
+            emb = self.embedding(trg_in[:, t : t + 1])
+            out, state = self.gru(torch.cat([emb, context], dim=2), state.unsqueeze(0))
+            state = state.squeeze(0)
+            logits.append(self.output(torch.cat([out, context], dim=2)))
+        return torch.cat(logits, dim=1)
+
+
+class TextbookLearner:
+    """Its training step, with the optimizer and the clipping of torch."""
+
+    def __init__(self, model: Textbook, config: Config):
+        self.model, self.config = model, config
+        betas = (config.beta1, config.beta2)
+        self.optimizer = torch.optim.Adam(model.parameters(), config.lr, betas, config.eps)
+
+    def step(self, batch: Batch) -> None:
+        logits = self.model(batch.src, batch.src_lens, batch.trg_in)
+        loss, tokens = masked_cross_entropy(logits, batch.trg_out)
+        self.optimizer.zero_grad()
+        (loss / tokens).backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), self.config.max_norm)
+        self.optimizer.step()
+
+
+def in_turns(*contenders: Callable[[], object], rounds: int = 7) -> list[float]:
+    """The median of the seconds that each takes, over some rounds after a first one that does not
+    count.
+    """
+    seconds = [[] for _ in contenders]
+    for _ in range(rounds + 1):
+        for run, times in zip(contenders, seconds, strict=True):
+            started = perf_counter()
+            run()
+            times.append(perf_counter() - started)
+    return [median(times[1:]) for times in seconds]
+
+
+def random_pairs(count: int, shortest: int, longest: int) -> list[Pair]:
+    """Sentences of random ids and lengths, and the same in reverse."""
+    rng = random.Random(1)
+    ids = range(len(SPECIALS), VOCAB)
+    sources = (rng.choices(ids, k=rng.randint(shortest, longest)) for _ in range(count))
+    return [(src, src[::-1]) for src in sources]
+
+
+def training(config: Config, shortest: int, longest: int, dtype: torch.dtype) -> float:
+    """How many times as long the textbook takes for the same batches."""
+    set_up(config.seed)
+    torch.set_default_dtype(dtype)
+    pairs = random_pairs(8 * config.batch_size, shortest, longest)
+    model = build_model(config, VOCAB)
+    slow, fast = TextbookLearner(Textbook(model), config), Learner(model, config, steps=10_000)
+    all_batches = list(batches(pairs, config.batch_size, seed=1, epoch=1))
+    times = [
+        in_turns(lambda: slow.step(batch), lambda: fast.step(batch))  # noqa: B023
+        for batch in all_batches
+    ]
+    textbook, ours = map(sum, zip(*times, strict=True))
+    return textbook / ours
+
+
+def data_share(config: Config) -> float:
+    """The share of a training step that goes into making its batch."""
+    set_up(config.seed)
+    pairs = random_pairs(200 * config.batch_size, 3, 12)
+    learner = Learner(build_model(config, VOCAB), config, steps=10_000)
+    made = list(batches(pairs, config.batch_size, seed=1, epoch=1))
+
+    def make() -> None:
+        list(batches(pairs, config.batch_size, seed=1, epoch=1))
+
+    data, steps = in_turns(make, lambda: [learner.step(batch) for batch in made[::10]], rounds=3)
+    return data / (data + 10 * steps)
+
+
+def decoding(config: Config, count: int = 1000) -> float:
+    """How many times as long it takes to decode sentences one at a time."""
+    set_up(config.seed)
+    model = build_model(config, VOCAB).eval()
+    sources = [src for src, _ in random_pairs(count, 3, 12)]
+    alone, together = in_turns(
+        lambda: [decode(model, [src]) for src in sources], lambda: decode(model, sources), rounds=1
+    )
+    return alone / together
+
+
+def adam(config: Config) -> float:
+    """How many times as long as torch's the step of our Adam takes."""
+    set_up(config.seed)
+    models = [build_model(config, VOCAB) for _ in range(2)]
+    for weight in (weight for model in models for weight in model.parameters()):
+        weight.grad = torch.randn_like(weight)
+    ours, torchs = Adam(models[0].parameters()), torch.optim.Adam(models[1].parameters())
+    mine, other = in_turns(ours.step, torchs.step, rounds=100)
+    return mine / other
+
+
+def one_step(length: int, batch_size: int) -> tuple[float, float]:
+    """The seconds of a training step, and the MiB of memory that it takes at its peak. For a
+    process of its own, as the peak is that of its life.
+    """
+    config = Config()
+    set_up(config.seed)
+    learner = Learner(build_model(config, VOCAB), config, steps=10)
+    learner.step(collate(random_pairs(1, 2, 2)))
+    batch = collate(random_pairs(batch_size, length, length))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    (seconds,) = in_turns(lambda: learner.step(batch), rounds=3)
+    return seconds, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+
+
+def benchmark() -> Iterator[tuple[str, float]]:
+    """All names and values, each as soon as it is known."""
+    config = Config()
+    for shortest, longest in ((3, 12), (30, 50)):
+        for dtype in (torch.float32, torch.float64):
+            name = f"training, {shortest} to {longest} words, {str(dtype).removeprefix('torch.')}"
+            yield f"{name}: textbook / ours", training(config, shortest, longest, dtype)
+    yield "decoding 1000 sentences: one at a time / together", decoding(config)
+    yield "Adam: ours / torch's", adam(config)
+    yield "making a batch: share of a training step", data_share(config)
+    with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as alone:
+        for case in GROWTH:
+            seconds, peak = alone.submit(one_step, *case).result()
+            name = "step of {1} sentences of {0} words".format(*case)
+            yield f"{name}: seconds", seconds
+            yield f"{name}: MiB", peak

@@ -1,0 +1,54 @@
+"""What the benchmark compares is the same; what it prints can be read by a program."""
+
+import json
+
+import torch
+
+from helpers import benchmark
+from helpers.config import Config
+from helpers.data import collate
+from helpers.tests.test_cli import run
+from helpers.tests.tiny import fresh_model, largest_difference, tiny_task
+
+
+def test_the_textbook_is_the_same_model():
+    """On sentences of one length, since it reads padding."""
+    task = tiny_task()
+    model = fresh_model(task)
+    batch = collate([pair for pair in task.pairs.train if len(pair[0]) == 3][:5])
+    given = batch.src, batch.src_lens, batch.trg_in
+    textbook = benchmark.Textbook(model)
+    torch.testing.assert_close(textbook(*given), model(*given)[0], rtol=0, atol=1e-12)
+    learner, batch_of_one = benchmark.TextbookLearner(textbook, Config()), batch.part(0, 5)
+    before = textbook.output.weight.clone()
+    learner.step(batch_of_one)
+    assert (textbook.output.weight - before).abs().max() > 0
+    both = model.parameters(), fresh_model(task).parameters()
+    assert largest_difference(*both) == 0  # the textbook has weights of its own
+
+
+def test_contenders_take_turns_and_the_median_counts(monkeypatch):
+    order, clock = [], iter([0, 9, 0, 9, 0, 1, 0, 2, 0, 3, 0, 8, 0, 5, 0, 4])
+    monkeypatch.setattr(benchmark, "perf_counter", lambda: next(clock))
+    medians = benchmark.in_turns(lambda: order.append(1), lambda: order.append(2), rounds=3)
+    assert order == [1, 2] * 4 and medians == [3, 4]
+
+
+def test_every_part_measures_something():
+    config = Config(hidden_size=4, emb_size=4, attn_size=4, batch_size=2)
+    assert benchmark.training(config, 2, 3, torch.float32) > 0
+    assert benchmark.decoding(config, 4) > 0 and benchmark.adam(config) > 0
+    assert 0 < benchmark.data_share(config) < 1
+    seconds, memory = benchmark.one_step(3, 2)
+    assert seconds > 0 and memory >= 0
+
+
+def test_one_name_and_value_a_line_and_the_same_in_a_file(tmp_path, monkeypatch):
+    found = {"training: textbook / ours": 2.34567, "step: seconds": 0.000123456}
+    monkeypatch.setattr("helpers.__main__.benchmark", lambda: iter(found.items()))
+    out, err = run("benchmark", "--json", tmp_path / "values.json")
+    assert out == "training: textbook / ours: 2.35\nstep: seconds: 0.000123\n" and err == ""
+    values = json.loads((tmp_path / "values.json").read_text())
+    assert values == {"training: textbook / ours": 2.35, "step: seconds": 0.000123}
+    _, err = run("benchmark", "--json", tmp_path / "none" / "values.json", status=2)
+    assert "No such file" in err and err.count("\n") == 1
