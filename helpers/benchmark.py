@@ -1,5 +1,5 @@
 """How fast is this beside what one finds in textbooks? `python -m helpers benchmark` measures both
-in one run, in turns, each time on the same data, and compares the medians.
+in one run, in turns, and compares the medians.
 
 Figures depend on the machine, ratios much less. `Textbook` serves this comparison alone.
 """
@@ -104,20 +104,27 @@ def random_pairs(count: int, shortest: int, longest: int) -> list[Pair]:
     return [(src, src[::-1]) for src in sources]
 
 
-def training(config: Config, shortest: int, longest: int, dtype: torch.dtype) -> float:
-    """How many times as long the textbook takes for the same batches."""
+def training(
+    config: Config, shortest: int, longest: int, dtype: torch.dtype, bucket: bool
+) -> float:
+    """How many times as long the textbook takes for the same sentences: in batches of similar
+    length, as ours, or else, without `bucket`, in random order, as tutorials make them.
+    """
     set_up(config.seed)
     torch.set_default_dtype(dtype)
-    pairs = random_pairs(8 * config.batch_size, shortest, longest)
+    pairs = random_pairs(16 * config.batch_size, shortest, longest)
     model = build_model(config, VOCAB)
     slow, fast = TextbookLearner(Textbook(model), config), Learner(model, config, steps=10_000)
-    all_batches = list(batches(pairs, config.batch_size, seed=1, epoch=1))
-    times = [
-        in_turns(lambda: slow.step(batch), lambda: fast.step(batch))  # noqa: B023
-        for batch in all_batches
-    ]
-    textbook, ours = map(sum, zip(*times, strict=True))
-    return textbook / ours
+    theirs, ours = (
+        list(batches(pairs, config.batch_size, seed=1, epoch=1, bucket=sort))
+        for sort in (bucket, True)
+    )
+    textbook, mine = in_turns(
+        lambda: [slow.step(batch) for batch in theirs],
+        lambda: [fast.step(batch) for batch in ours],
+        rounds=5,
+    )
+    return textbook / mine
 
 
 def data_share(config: Config) -> float:
@@ -135,9 +142,9 @@ def data_share(config: Config) -> float:
 
 
 def decoding(config: Config, count: int = 1000) -> float:
-    """How many times as long it takes to decode sentences one at a time."""
+    """How many times as long it takes to decode sentences one at a time (in float32)."""
     set_up(config.seed)
-    model = build_model(config, VOCAB).eval()
+    model = build_model(config, VOCAB).float().eval()
     sources = [src for src, _ in random_pairs(count, 3, 12)]
     alone, together = in_turns(
         lambda: [decode(model, [src]) for src in sources], lambda: decode(model, sources), rounds=1
@@ -157,17 +164,15 @@ def adam(config: Config) -> float:
 
 
 def one_step(length: int, batch_size: int) -> tuple[float, float]:
-    """The seconds of a training step, and the MiB of memory that it takes at its peak. For a
-    process of its own, as the peak is that of its life.
+    """The seconds of a training step, and the MiB of memory that the process had at its peak, with
+    all that it has imported. For a process of its own, as the peak is that of its life.
     """
     config = Config()
     set_up(config.seed)
     learner = Learner(build_model(config, VOCAB), config, steps=10)
-    learner.step(collate(random_pairs(1, 2, 2)))
     batch = collate(random_pairs(batch_size, length, length))
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     (seconds,) = in_turns(lambda: learner.step(batch), rounds=3)
-    return seconds, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    return seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def benchmark() -> Iterator[tuple[str, float]]:
@@ -176,7 +181,10 @@ def benchmark() -> Iterator[tuple[str, float]]:
     for shortest, longest in ((3, 12), (30, 50)):
         for dtype in (torch.float32, torch.float64):
             name = f"training, {shortest} to {longest} words, {str(dtype).removeprefix('torch.')}"
-            yield f"{name}: textbook / ours", training(config, shortest, longest, dtype)
+            for bucket in (True, False):
+                ratio = training(config, shortest, longest, dtype, bucket)
+                order = "same" if bucket else "random"
+                yield f"{name}: textbook in {order} batches / ours", ratio
     yield "decoding 1000 sentences: one at a time / together", decoding(config)
     yield "Adam: ours / torch's", adam(config)
     yield "making a batch: share of a training step", data_share(config)
