@@ -16,23 +16,21 @@ def pytest_configure(config):
 
 def pytest_collection_modifyitems(items):
     """Notebooks 3 to 5 take longest, so they begin."""
-    order = {"03_training.ipynb": 0, "04_evaluation.ipynb": 1, "05_analysis.ipynb": 2}
-    items.sort(key=lambda item: order.get(file_of(item.nodeid), 3))
+    order = {"03_": 0, "04_": 1, "05_": 2}
+    items.sort(key=lambda item: order.get(item.nodeid[:3], 3))
 
 
 class ByFile(LoadScopeScheduling):
-    """Gives whole files to the processes that share the work; notebooks 3 and 4 go to one of them.
-    The rest waits for notebook 3, which trains in two processes of its own, and whose files
-    notebook 5 needs as well.
+    """Gives whole files to the processes that share the work. While one of them has notebook 3,
+    which trains in two processes of its own, and whose files 4 and 5 need, the others wait.
     """
 
     def _split_scope(self, nodeid: str) -> str:
-        file = file_of(nodeid)
-        return "notebooks 3 and 4" if file.startswith(("03_", "04_")) else file
+        return file_of(nodeid)
 
     def _assign_work_unit(self, node) -> None:
-        parts = [part for parts in self.assigned_work.values() for part in parts.values()]
-        tests = [test for part in parts for test in part.items()]
+        others = (work for other, work in self.assigned_work.items() if other is not node)
+        tests = (test for work in others for file in work.values() for test in file.items())
         if not any(test.startswith("03_") and not done for test, done in tests):
             super()._assign_work_unit(node)
 

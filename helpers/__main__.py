@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import nullcontext, suppress
 from dataclasses import Field, fields, replace
 from functools import partial
@@ -141,7 +142,7 @@ def translate_command(args: argparse.Namespace) -> None:
 
 
 def benchmark_command(args: argparse.Namespace) -> None:
-    """Measure training, decoding and Adam side by side with the textbook's. Takes two minutes."""
+    """Measure training, decoding and Adam beside a textbook's; it takes some minutes."""
     values = {}
     for name, value in benchmark():
         values[name] = float(f"{value:.3g}")
@@ -301,7 +302,9 @@ def build_parser() -> Parser:
             help="beginnings kept in a beam search (default: 1, greedy)",
         )
     sub = add_command("benchmark", benchmark_command)
-    sub.add_argument("--json", type=Path, metavar="FILE", help="write the values to this file, too")
+    sub.add_argument(
+        "--json", type=output_file, metavar="FILE", help="write the values to this file, too"
+    )
     return parser
 
 
@@ -309,6 +312,13 @@ def folder_name(text: str) -> Path:
     if not text.strip():
         raise argparse.ArgumentTypeError("must not be empty")
     return Path(text)
+
+
+def output_file(text: str) -> Path:
+    path = Path(text)
+    if not path.parent.is_dir() or (path.exists() and not path.is_file()):
+        raise argparse.ArgumentTypeError(f"must be a file in an existing folder, not {text!r}")
+    return path
 
 
 def beam_width(text: str) -> int:
@@ -360,10 +370,11 @@ def guarded(run: Callable[[], None], name: str, way_on: str = "") -> int:
         forget_output()
         return 2
     except (MemoryError, RuntimeError) as error:
-        full = isinstance(error, MemoryError) or "memory" in str(error).lower()
+        full = isinstance(error, (MemoryError, BrokenProcessPool)) or "memory" in str(error).lower()
         if FIRST and not full:
             raise
-        log(f"{name}: out of memory: try a smaller model or batch, or --accumulate")
+        advice = ": try a smaller model or batch, or --accumulate" if way_on else ""
+        log(f"{name}: out of memory{advice}")
         return 2
     except KeyboardInterrupt:
         log(f"stopped{way_on}")
@@ -379,6 +390,12 @@ def forget_output() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def quiet(args) -> None:
+    """For an error in a thread. When TensorBoard's cannot write, ours is told as well."""
+    if not issubclass(args.exc_type, OSError):
+        threading.__excepthook__(args)
+
+
 if __name__ == "__main__":
-    threading.excepthook = lambda args: None  # TensorBoard's thread: its errors come to ours, too
+    threading.excepthook = quiet
     sys.exit(main())

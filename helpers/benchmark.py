@@ -1,15 +1,18 @@
-"""How fast is this beside what one finds in textbooks? `python -m helpers benchmark` measures both
-in one run, in turns, and compares the medians.
+"""How fast is this? `python -m helpers benchmark` measures, in one run: training beside the loop of
+a textbook, decoding in batches beside one sentence at a time, Adam beside torch's, each in turns
+with the other, and compares the medians; and what a training step takes, in time and in memory.
 
-Figures depend on the machine, ratios much less. `Textbook` serves this comparison alone.
+Seconds depend on the machine, ratios much less. `Textbook` serves this comparison alone.
 """
 
 import copy
 import random
-import resource
+import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from math import nan
 from multiprocessing import get_context
+from pathlib import Path
 from statistics import median
 from time import perf_counter
 
@@ -18,7 +21,7 @@ from torch import Tensor, nn
 
 from helpers.build import build_model
 from helpers.config import Config
-from helpers.data import SPECIALS, Batch, Pair, batches, collate
+from helpers.data import SPECIALS, Batch, ReversalDataset, batches, collate
 from helpers.decoding import decode
 from helpers.device import set_up
 from helpers.learner import Learner, masked_cross_entropy
@@ -96,12 +99,12 @@ def in_turns(*contenders: Callable[[], object], rounds: int = 7) -> list[float]:
     return [median(times[1:]) for times in seconds]
 
 
-def random_pairs(count: int, shortest: int, longest: int) -> list[Pair]:
+def random_pairs(count: int, shortest: int, longest: int) -> ReversalDataset:
     """Sentences of random ids and lengths, and the same in reverse."""
     rng = random.Random(1)
     ids = range(len(SPECIALS), VOCAB)
     sources = (rng.choices(ids, k=rng.randint(shortest, longest)) for _ in range(count))
-    return [(src, src[::-1]) for src in sources]
+    return ReversalDataset(list(sources))
 
 
 def training(
@@ -111,10 +114,10 @@ def training(
     length, as ours, or else, without `bucket`, in random order, as tutorials make them.
     """
     set_up(config.seed)
-    torch.set_default_dtype(dtype)
-    pairs = random_pairs(16 * config.batch_size, shortest, longest)
+    pairs = random_pairs(12 * config.batch_size, shortest, longest)
     model = build_model(config, VOCAB)
-    slow, fast = TextbookLearner(Textbook(model), config), Learner(model, config, steps=10_000)
+    slow = TextbookLearner(Textbook(model).to(dtype), config)
+    fast = Learner(model.to(dtype), config, steps=10_000)
     theirs, ours = (
         list(batches(pairs, config.batch_size, seed=1, epoch=1, bucket=sort))
         for sort in (bucket, True)
@@ -122,7 +125,7 @@ def training(
     textbook, mine = in_turns(
         lambda: [slow.step(batch) for batch in theirs],
         lambda: [fast.step(batch) for batch in ours],
-        rounds=5,
+        rounds=3,
     )
     return textbook / mine
 
@@ -142,12 +145,13 @@ def data_share(config: Config) -> float:
 
 
 def decoding(config: Config, count: int = 1000) -> float:
-    """How many times as long it takes to decode sentences one at a time (in float32)."""
+    """How many times as long it takes to decode sentences one at a time, in float32. As the model
+    is not trained, hardly an answer ends before it is cut off.
+    """
     set_up(config.seed)
-    model = build_model(config, VOCAB).float().eval()
-    sources = [src for src, _ in random_pairs(count, 3, 12)]
+    model, sources = build_model(config, VOCAB).float().eval(), random_pairs(count, 3, 12).sources
     alone, together = in_turns(
-        lambda: [decode(model, [src]) for src in sources], lambda: decode(model, sources), rounds=1
+        lambda: [decode(model, [src]) for src in sources], lambda: decode(model, sources), rounds=3
     )
     return alone / together
 
@@ -170,9 +174,11 @@ def one_step(length: int, batch_size: int) -> tuple[float, float]:
     config = Config()
     set_up(config.seed)
     learner = Learner(build_model(config, VOCAB), config, steps=10)
-    batch = collate(random_pairs(batch_size, length, length))
+    batch = collate(random_pairs(batch_size, length, length)[:])
     (seconds,) = in_turns(lambda: learner.step(batch), rounds=3)
-    return seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    status = Path("/proc/self/status")  # elsewhere than on Linux: not measured
+    found = re.search(r"VmHWM:\s*(\d+) kB", status.read_text()) if status.exists() else None
+    return seconds, int(found[1]) / 1024 if found else nan
 
 
 def benchmark() -> Iterator[tuple[str, float]]:
@@ -184,13 +190,13 @@ def benchmark() -> Iterator[tuple[str, float]]:
             for bucket in (True, False):
                 ratio = training(config, shortest, longest, dtype, bucket)
                 order = "same" if bucket else "random"
-                yield f"{name}: textbook in {order} batches / ours", ratio
-    yield "decoding 1000 sentences: one at a time / together", decoding(config)
-    yield "Adam: ours / torch's", adam(config)
-    yield "making a batch: share of a training step", data_share(config)
+                yield f"{name}, textbook in {order} batches / ours", ratio
+    yield "decoding 1000 sentences, one at a time / together", decoding(config)
+    yield "Adam, ours / torch's", adam(config)
+    yield "making a batch, share of a training step", data_share(config)
     with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as alone:
-        for case in GROWTH:
-            seconds, peak = alone.submit(one_step, *case).result()
-            name = "step of {1} sentences of {0} words".format(*case)
-            yield f"{name}: seconds", seconds
-            yield f"{name}: MiB", peak
+        for words, sentences in GROWTH:
+            seconds, peak = alone.submit(one_step, words, sentences).result()
+            name = f"step with {words} words in a sentence and {sentences} in a batch"
+            yield f"{name}, seconds", seconds
+            yield f"{name}, MiB", peak

@@ -213,4 +213,6 @@ def latest(folder: Path) -> Checkpoint | None:
     try:
         return load(path) if path.exists() else None
     except ValueError as error:
-        raise ValueError(f"{error}: put the last epoch-NNN.pt beside it in its place") from None
+        older = sorted(path.parent.glob("epoch-*.pt"))
+        way_on = f", or put {older[-1].name} in its place" if older else ""
+        raise ValueError(f"{error}; remove it to begin anew{way_on}") from None

@@ -156,7 +156,9 @@ class Batch(NamedTuple):
 
 
 def collate(pairs: list[Pair]) -> Batch:
-    """Pads pairs of id lists to one `Batch`. Raises ValueError for a source without a token."""
+    """Pads pairs of id lists to one `Batch`. Raises ValueError if there is none, and for a source
+    without a token.
+    """
     if not all(src for src, _ in pairs):
         raise ValueError("a source without a token")
     return Batch(

@@ -28,23 +28,29 @@ def max_steps(src_lens):
 
 @torch.no_grad()
 def greedy(model: Model, src: Tensor, src_lens: Tensor) -> tuple[Tensor, Tensor]:
-    """Writes the likeliest word at each step until <eos>, for all sources of a batch together.
+    """Writes the likeliest word at each step until <eos>, for all sources of a batch together; what
+    has ended leaves the batch.
 
-    `src` (B, S) holds `src_lens` (B,) real tokens a row. Returns the ids (B, T), `PAD`
-    after the end, and the attention weights (B, T, S).
+    `src` (B, S) holds `src_lens` (B,) real tokens a row. Returns the ids (B, T) and the attention
+    weights (B, T, S), `PAD` and 0 after the end.
     """
     state = model.start(src, src_lens)
-    ids = torch.full_like(src_lens, BOS)
-    limits = max_steps(src_lens)
-    done = torch.zeros_like(src_lens, dtype=torch.bool)
-    all_ids, all_weights = [], []
-    while not done.all():
+    ids, limits = torch.full_like(src_lens, BOS), max_steps(src_lens)
+    rows = torch.arange(len(src), device=src.device)  # of the batch that have not ended
+    steps = []
+    while len(rows):
         logits, weights, state = model.next_word(ids, state)
-        ids = logits.argmax(dim=-1).masked_fill(done, PAD)
-        all_ids.append(ids)
-        all_weights.append(weights)
-        done = done | (ids == EOS) | (len(all_ids) >= limits)
-    return torch.stack(all_ids, dim=1), torch.stack(all_weights, dim=1)
+        ids = logits.argmax(dim=-1)
+        steps.append((rows, ids, weights))
+        going = (ids != EOS) & (len(steps) < limits[rows])
+        if not going.all():
+            rows, ids = rows[going], ids[going]
+            state = tuple(part[going] for part in state)
+    all_ids = src.new_full((len(src), len(steps)), PAD)
+    all_weights = steps[0][2].new_zeros(*all_ids.shape, src.size(1))
+    for t, (rows, ids, weights) in enumerate(steps):
+        all_ids[rows, t], all_weights[rows, t] = ids, weights
+    return all_ids, all_weights
 
 
 @torch.no_grad()

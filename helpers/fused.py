@@ -46,8 +46,8 @@ def gru_cell_backward(
     d_new: Tensor, state: Tensor, kept: tuple[Tensor, Tensor, Tensor], d: Tensor
 ) -> Tensor:
     """From the gradient of s' (..., H) to those of `x`, the first 3H of `d` (..., 4H), and of `h`,
-    the last 3H: what they share, the gradients of r and z, lies in the middle. With a_r, a_z and
-    a_n for what sigmoid and tanh are taken of:
+    the last 3H: what they share lies in the middle. With a_r, a_z and a_n for what sigmoid and tanh
+    are taken of, they are those of a_n, a_r, a_z and h_n:
 
         d_a_n = d_s' (1 - z) (1 - n^2)    d_a_z = d_s' (s - n) z (1 - z)
         d_a_r = d_a_n h_n r (1 - r)       d_h_n = d_a_n r
@@ -63,7 +63,7 @@ def gru_cell_backward(
     torch.mul(d_a_n, h_n, out=d_r)
     torch.mul(d_new, state - n, out=d_z)
     d_gates = d[..., size : 3 * size]
-    sigmoid_backward(d_gates, gates, grad_input=d_gates)
+    sigmoid_backward(d_gates, gates, grad_input=d_gates)  # now they are those of a_r and a_z
     torch.mul(d_a_n, r, out=d_h_n)
     return d_state
 
@@ -71,8 +71,9 @@ def gru_cell_backward(
 class EncoderLoop(torch.autograd.Function):
     """The steps of the encoder, both directions side by side.
 
-    Takes the words' share of the gates (S, 2, B, 3H), the weights (2, 3H, H) and biases (2, 1, 3H)
-    of the state's share. Returns the states after each word (S, 2, B, H).
+    Takes the words' share of the gates (S, 2, B, 3H), for n, r and z, the weights (2, 3H, H) and
+    biases (2, 1, 3H) of the state's share, for r, z and n. Returns the states after each word
+    (S, 2, B, H).
     """
 
     @staticmethod
@@ -108,13 +109,14 @@ class DecoderLoop(torch.autograd.Function):
     tanh(y) = 2 sigmoid(2y) - 1, and a constant leaves a softmax as it is: so the energies are here
     those of a sigmoid, which is computed faster, and query, keys and score come doubled. The values
     come multiplied by their weights in the gates: one product for each source, not for each step.
-    A vector always stands on the left of a batch of matrices, as a row: on the right, as a column,
-    the product takes ten times as long.
+    In the products of batches (`bmm`) a vector stands on the left, as a row: on the right, as a
+    column, they take several times as long.
 
-    Takes the words' share of the gates (T, B, 3H), keys (B, S, A), values (B, S, 3H), the first
-    state (B, H), weights (3H + A, H) and biases (3H + A,) of the state's share and of the query,
-    weights of the score (A,), and a penalty for each place (B, S): 0, or -inf where there is no
-    word. Returns the states (T, B, H) and the attention weights (T, B, S).
+    Takes the words' share of the gates (T, B, 3H), keys (B, S, A), values (B, S, 3H), the gates of
+    both in the order n, r, z (see `gru_cell`), the first state (B, H), weights (3H + A, H) and
+    biases (3H + A,) of the state's share, for r, z and n, and of the query, weights of the score
+    (A,), and a penalty for each place (B, S): 0, or -inf where there is no word. Returns the states
+    (T, B, H) and the attention weights (T, B, S).
     """
 
     @staticmethod
@@ -146,9 +148,10 @@ class DecoderLoop(torch.autograd.Function):
         for t in reversed(range(len(d))):
             d_new, (hidden, *of_step) = d_state + d_states[t], kept[4 * t : 4 * t + 4]
             d_state = gru_cell_backward(d_new, states[t], of_step, d[t, :, : 4 * size])
-            d_alpha = torch.baddbmm(d_all_alpha[t].unsqueeze(1), d_words[t].unsqueeze(1), turned)
-            d_energy = softmax_backward(d_alpha, all_alpha[t].unsqueeze(1), -1, d_alpha.dtype)
-            d_score.baddbmm_(d_energy, hidden)  # d_energy: (B, 1, S)
+            d_x, alpha = d_words[t].unsqueeze(1), all_alpha[t].unsqueeze(1)  # rows: (B, 1, ...)
+            d_alpha = torch.baddbmm(d_all_alpha[t].unsqueeze(1), d_x, turned)  # (B, 1, S)
+            d_energy = softmax_backward(d_alpha, alpha, -1, alpha.dtype)  # (B, 1, S)
+            d_score.baddbmm_(d_energy, hidden)
             slope = torch.addcmul(hidden, hidden, hidden, value=-1)  # of the sigmoid (B, S, A)
             d_keys.addcmul_(slope, d_energy.transpose(1, 2))  # times the score, see below
             torch.mul(torch.bmm(d_energy, slope).squeeze(1), score, out=d[t, :, 4 * size :])
@@ -173,6 +176,7 @@ def run_encoder(encoder: Encoder, src: Tensor, src_lens: Tensor) -> tuple[Tensor
     emb = encoder.embedding(both).flatten(1, 2)  # (2, S * B, E)
     forth, back = encoder.gru.all_weights  # of each direction: (3H, E), (3H, H), (3H,), (3H,)
     in_weight, weight, in_bias, bias = (torch.stack(pair) for pair in zip(forth, back, strict=True))
+    # r, z, n become n, r, z: so the gradients of `x` and `h` can share those of r and z
     in_weight, in_bias = (rows.roll(weight.size(2), dims=1) for rows in (in_weight, in_bias))
     x = torch.baddbmm(in_bias.unsqueeze(1), emb, in_weight.transpose(1, 2))  # (2, S * B, 3H)
     x = x.unflatten(1, both.shape[1:]).transpose(0, 1)  # (S, 2, B, 3H)

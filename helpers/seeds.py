@@ -81,9 +81,13 @@ def print_table(count: int) -> None:
     """The table of the seeds from 1 to `count`."""
     with ProcessPoolExecutor(2, get_context("spawn")) as processes:
         tables = processes.map(train_and_measure, range(1, count + 1))
-        for i, table in enumerate(tqdm(tables, "seeds", count)):
-            table.to_csv(sys.stdout, index=False, header=i == 0)
-            sys.stdout.flush()
+        try:
+            for i, table in enumerate(tqdm(tables, "seeds", count)):
+                table.to_csv(sys.stdout, index=False, header=i == 0)
+                sys.stdout.flush()
+        except OSError:  # nobody can read the rest
+            processes.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 def main() -> int:

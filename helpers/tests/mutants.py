@@ -254,8 +254,13 @@ FAULTS = {  # what is wrong: the file, what stands there, and what is put in its
     # using the model
     "greedy: does not stop": (
         "decoding",
-        "done = done | (ids == EOS) | (len(all_ids) >= limits)\n    return torch.stack(all_ids",
-        "done = done | (len(all_ids) >= limits)\n    return torch.stack(all_ids",
+        "going = (ids != EOS) & (len(steps)",
+        "going = (len(steps)",
+    ),
+    "greedy: rows that ended stay": (
+        "decoding",
+        "            state = tuple(part[going] for part in state)\n",
+        "            state = tuple(part[: len(rows)] for part in state)\n",
     ),
     "beam: scores not accumulated": (
         "decoding",
@@ -324,6 +329,17 @@ FAULTS = {  # what is wrong: the file, what stands there, and what is put in its
         'elif value < limits["low"] or value > limits["high"]',
     ),
     "settings: too small": ("config", 'elif not limits["low"] <= value', "elif not -1e9 <= value"),
+    "benchmark: upside down": ("benchmark", "return textbook / mine", "return mine / textbook"),
+    "benchmark: the textbook sorts, too": (
+        "benchmark",
+        "for sort in (bucket, True)",
+        "for sort in (True, True)",
+    ),
+    "benchmark: ten times the share": (
+        "benchmark",
+        "return data / (data + 10 * steps)",
+        "return data / (data + steps)",
+    ),
     "lines: any length": ("__main__", "if len(tokens) > limit:", "if len(tokens) > 1e9:"),
     "a loss that is no number": ("training", "if not isfinite(step.loss) or", "if"),
 }
@@ -340,13 +356,18 @@ TESTS = {  # of a file, where they are not in the one of the same name
 
 
 def first_failure(root: Path, *args: str) -> str | None:
-    """Which test fails first, if any, when pytest is given these arguments."""
+    """Which test fails first, if any, when pytest is given these arguments; half an hour is enough.
+    Raises RuntimeError if pytest itself fails.
+    """
     command = [sys.executable, "-m", "pytest", *args, "-x", "-q", "-p", "no:cacheprovider"]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
-    if not done.returncode:
-        return None
+    try:
+        done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=1800)
+    except subprocess.TimeoutExpired:
+        return "the time limit"
     found = re.search(r"^(?:FAILED|ERROR) (.+?)(?: - |$)", done.stdout, re.M)
-    return found[1] if found else f"pytest {' '.join(args)}: status {done.returncode}"
+    if bool(found) != bool(done.returncode):
+        raise RuntimeError(f"{' '.join(command)} ends with status {done.returncode}")
+    return found and found[1]
 
 
 def caught_by(what: str) -> str | None:

@@ -1,7 +1,9 @@
 """What the benchmark compares is the same; what it prints can be read by a program."""
 
 import json
+from math import isnan
 
+import pytest
 import torch
 
 from helpers import benchmark
@@ -34,21 +36,44 @@ def test_contenders_take_turns_and_the_median_counts(monkeypatch):
     assert order == [1, 2] * 4 and medians == [3, 4]
 
 
-def test_every_part_measures_something():
-    config = Config(hidden_size=4, emb_size=4, attn_size=4, batch_size=2)
-    assert benchmark.training(config, 2, 3, torch.float32, bucket=False) > 0
-    assert benchmark.decoding(config, 4) > 0 and benchmark.adam(config) > 0
-    assert 0 < benchmark.data_share(config) < 1
+TINY = Config(hidden_size=4, emb_size=4, attn_size=4, batch_size=2)
+
+
+@pytest.mark.parametrize("bucket", [True, False])
+def test_the_ratios_are_those_of_the_medians(bucket, monkeypatch):
+    sorted_ones, made = [], benchmark.batches
+
+    def in_turns(*contenders, rounds):
+        for contender in contenders:
+            contender()
+        return [6.0, 2.0]
+
+    def spy(*args, bucket=True, **options):
+        sorted_ones.append(bucket)
+        return made(*args, bucket=bucket, **options)
+
+    monkeypatch.setattr(benchmark, "in_turns", in_turns)
+    monkeypatch.setattr(benchmark, "batches", spy)
+    assert benchmark.training(TINY, 2, 3, torch.float32, bucket) == 3
+    assert sorted_ones == [bucket, True]  # first the textbook's
+    assert benchmark.decoding(TINY, 4) == 3 and benchmark.adam(TINY) == 3
+    assert benchmark.data_share(TINY) == 6 / 26  # steps are made for a tenth of the batches
+    assert torch.get_default_dtype() == torch.float64
+
+
+def test_a_step_takes_time_and_memory():
     seconds, memory = benchmark.one_step(3, 2)
-    assert seconds > 0 and memory >= 0
+    assert 0 < seconds < 60 and (isnan(memory) or 50 < memory < 100_000)
 
 
 def test_one_name_and_value_a_line_and_the_same_in_a_file(tmp_path, monkeypatch):
-    found = {"training: textbook / ours": 2.34567, "step: seconds": 0.000123456}
+    found = {"training, textbook / ours": 2.34567, "step, seconds": 0.000123456}
     monkeypatch.setattr("helpers.__main__.benchmark", lambda: iter(found.items()))
     out, err = run("benchmark", "--json", tmp_path / "values.json")
-    assert out == "training: textbook / ours: 2.35\nstep: seconds: 0.000123\n" and err == ""
+    assert out == "training, textbook / ours: 2.35\nstep, seconds: 0.000123\n" and err == ""
     values = json.loads((tmp_path / "values.json").read_text())
-    assert values == {"training: textbook / ours": 2.35, "step: seconds": 0.000123}
+    assert values == {"training, textbook / ours": 2.35, "step, seconds": 0.000123}
     _, err = run("benchmark", "--json", tmp_path / "none" / "values.json", status=2)
-    assert "No such file" in err and err.count("\n") == 1
+    assert "must be a file in an existing folder" in err and err.count("\n") == 1
+    _, err = run("benchmark", "--json", tmp_path, status=2)
+    assert f"not '{tmp_path}'" in err and err.count("\n") == 1

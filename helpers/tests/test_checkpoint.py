@@ -175,3 +175,15 @@ def test_all_that_training_needs_is_in_the_file(task, tmp_path):
         list(model.parameters())
     )
     assert learner["random"].equal(torch.get_rng_state())
+
+
+def test_a_damaged_run_says_what_to_do(tmp_path):
+    path = tmp_path / "unfinished" / "last.pt"
+    path.parent.mkdir()
+    path.write_bytes(b"half of a ch")
+    with pytest.raises(ValueError, match="last.pt is damaged.*; remove it to begin anew$"):
+        checkpoint.latest(tmp_path)
+    for epoch in (8, 9, 10):
+        (path.parent / f"epoch-{epoch:03}.pt").touch()
+    with pytest.raises(ValueError, match="begin anew, or put epoch-010.pt in its place$"):
+        checkpoint.latest(tmp_path)

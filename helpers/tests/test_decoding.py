@@ -145,6 +145,12 @@ def test_a_beam_of_one_is_greedy(kind, penalty):
         ids, weights = beam_search(*inputs, width=1, penalty=penalty)
         expected, expected_weights = greedy(*inputs)
         assert ids.equal(expected)
+        ends = (ids == EOS).int()
+        ended = (ends.cumsum(dim=1) > ends) | (
+            torch.arange(ids.size(1)) >= max_steps(inputs[2])[:, None]
+        )
+        assert not expected_weights[ended].any()
+        weights[ended] = 0
         torch.testing.assert_close(weights, expected_weights, rtol=0, atol=1e-12)
 
 

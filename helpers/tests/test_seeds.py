@@ -71,3 +71,14 @@ def test_the_readme_trains_the_model_of_the_table():
     given = dict(zip(flags[::2], flags[1::2], strict=True))
     assert {name: str(getattr(seeds.ANY_LENGTH, name)) for name in given} == given
     assert replace(seeds.ANY_LENGTH, **{name: getattr(Config, name) for name in given}) == Config()
+
+
+def test_when_nobody_reads_no_other_seed_is_trained(monkeypatch):
+    processes, full = mock.MagicMock(), mock.Mock(side_effect=BrokenPipeError)
+    processes.__enter__.return_value.map.return_value = [mock.Mock(to_csv=full)] * 3
+    monkeypatch.setattr(seeds, "ProcessPoolExecutor", mock.Mock(return_value=processes))
+    with pytest.raises(BrokenPipeError):
+        seeds.print_table(3)
+    cancel = processes.__enter__.return_value.shutdown
+    cancel.assert_called_once_with(wait=False, cancel_futures=True)
+    assert full.call_count == 1
