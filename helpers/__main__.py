@@ -16,6 +16,7 @@ from contextlib import nullcontext, suppress
 from dataclasses import Field, fields, replace
 from functools import partial
 from itertools import tee
+from math import isfinite
 from pathlib import Path
 
 from tqdm import tqdm
@@ -142,11 +143,12 @@ def translate_command(args: argparse.Namespace) -> None:
 
 
 def benchmark_command(args: argparse.Namespace) -> None:
-    """Measure training, decoding and Adam beside a textbook's; it takes some minutes."""
+    """Measure training, decoding and Adam beside plainer ways, and how a step grows."""
     values = {}
     for name, value in benchmark():
-        values[name] = float(f"{value:.3g}")
-        print(f"{name}: {values[name]:g}", flush=True)
+        rounded = float(f"{value:.3g}")
+        print(f"{name}: {rounded:g}", flush=True)
+        values[name] = rounded if isfinite(rounded) else None  # JSON has no NaN
     if args.json:
         checkpoint.write(args.json, (json.dumps(values, indent=1) + "\n").encode())
 

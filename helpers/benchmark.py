@@ -2,7 +2,7 @@
 a textbook, decoding in batches beside one sentence at a time, Adam beside torch's, each in turns
 with the other, and compares the medians; and what a training step takes, in time and in memory.
 
-Seconds depend on the machine, ratios much less. `Textbook` serves this comparison alone.
+Seconds depend on the machine, ratios less. `Textbook` serves this comparison alone.
 """
 
 import copy
@@ -110,8 +110,8 @@ def random_pairs(count: int, shortest: int, longest: int) -> ReversalDataset:
 def training(
     config: Config, shortest: int, longest: int, dtype: torch.dtype, bucket: bool
 ) -> float:
-    """How many times as long the textbook takes for the same sentences: in batches of similar
-    length, as ours, or else, without `bucket`, in random order, as tutorials make them.
+    """How many times as long the textbook takes for the same sentences: in the same batches, of
+    similar length, or else, without `bucket`, in batches put together at random, as in tutorials.
     """
     set_up(config.seed)
     pairs = random_pairs(12 * config.batch_size, shortest, longest)
@@ -157,7 +157,7 @@ def decoding(config: Config, count: int = 1000) -> float:
 
 
 def adam(config: Config) -> float:
-    """How many times as long as torch's the step of our Adam takes."""
+    """How many times as long as torch's, as it is by default, the step of our Adam takes."""
     set_up(config.seed)
     models = [build_model(config, VOCAB) for _ in range(2)]
     for weight in (weight for model in models for weight in model.parameters()):

@@ -1,8 +1,9 @@
 """The same model, faster: each loop over time as one operation, its gradient derived by hand.
 
 Autograd notes down every small operation of every step and later walks back through all of them.
-Here a whole loop is one operation. Its way back goes through the steps only for what has to flow
-from one to the next; the gradients of the large matrices are single products over all steps.
+Here a whole loop is one operation. Its backward pass goes through the steps for what has to flow
+from one to the next, and adds up the gradients of keys and score on the way; those of the large
+matrices are single products over all steps.
 
 What `model.py` computes remains the definition. `Fused` compares itself with it, and where the two
 differ, because somebody has changed the model, it calls the model.
@@ -32,7 +33,7 @@ def gru_cell(x: Tensor, h: Tensor, state: Tensor) -> tuple[Tensor, tuple[Tensor,
         r = sigmoid(x_r + h_r)    z = sigmoid(x_z + h_z)    n = tanh(x_n + r h_n)
         s' = (1 - z) n + z s
 
-    Returns s' and what the way back needs: r and z (..., 2H), n and h_n (..., H).
+    Returns s' and what the backward pass needs: r and z (..., 2H), n and h_n (..., H).
     """
     size = state.size(-1)
     (x_n, x_gates), (h_gates, h_n) = x.tensor_split([size], -1), h.tensor_split([2 * size], -1)

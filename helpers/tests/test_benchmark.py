@@ -1,7 +1,7 @@
 """What the benchmark compares is the same; what it prints can be read by a program."""
 
 import json
-from math import isnan
+from math import isnan, nan
 
 import pytest
 import torch
@@ -67,12 +67,13 @@ def test_a_step_takes_time_and_memory():
 
 
 def test_one_name_and_value_a_line_and_the_same_in_a_file(tmp_path, monkeypatch):
-    found = {"training, textbook / ours": 2.34567, "step, seconds": 0.000123456}
+    found = {"training, textbook / ours": 2.34567, "step, seconds": 0.000123456, "MiB": nan}
     monkeypatch.setattr("helpers.__main__.benchmark", lambda: iter(found.items()))
     out, err = run("benchmark", "--json", tmp_path / "values.json")
-    assert out == "training, textbook / ours: 2.35\nstep, seconds: 0.000123\n" and err == ""
+    assert out == "training, textbook / ours: 2.35\nstep, seconds: 0.000123\nMiB: nan\n"
     values = json.loads((tmp_path / "values.json").read_text())
-    assert values == {"training, textbook / ours": 2.35, "step, seconds": 0.000123}
+    assert values == {"training, textbook / ours": 2.35, "step, seconds": 0.000123, "MiB": None}
+    assert err == ""
     _, err = run("benchmark", "--json", tmp_path / "none" / "values.json", status=2)
     assert "must be a file in an existing folder" in err and err.count("\n") == 1
     _, err = run("benchmark", "--json", tmp_path, status=2)
