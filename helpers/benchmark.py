@@ -86,7 +86,7 @@ class TextbookLearner:
         self.optimizer.step()
 
 
-def in_turns(*contenders: Callable[[], object], rounds: int = 7) -> list[float]:
+def in_turns(*contenders: Callable[[], object], rounds: int) -> list[float]:
     """The median of the seconds that each takes, over some rounds after a first one that does not
     count.
     """
