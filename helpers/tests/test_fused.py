@@ -60,7 +60,9 @@ def test_gradients_by_finite_differences():
     def draw(*shape):
         return torch.randn(shape, dtype=torch.float64, requires_grad=True)
 
-    of_encoder = draw(3, 2, 2, 9), draw(2, 9, 3), draw(2, 1, 9)
+    real = torch.ones(2, 3, 2, 1, dtype=torch.float64)
+    real[0, 2, 1] = real[1, 0, 1] = 0  # the second source has two words
+    of_encoder = draw(2, 3, 2, 9), draw(2, 9, 3), draw(2, 1, 9), real
     assert torch.autograd.gradcheck(EncoderLoop.apply, of_encoder)
     penalty = torch.tensor([[0.0, 0.0], [0.0, -torch.inf]], dtype=torch.float64)
     shapes = ((3, 2, 9), (2, 2, 4), (2, 2, 9), (2, 3), (13, 3), (13,), (4,))
@@ -89,11 +91,20 @@ class OtherDecoder(Decoder):
         return features, 0.99 * state, weights
 
 
+class DetachedDecoder(Decoder):
+    """Only its gradients are others."""
+
+    def step(self, emb, state, keys, values, mask):
+        return super().step(emb, state.detach(), keys, values, mask)
+
+
 def change(model, what):
     """What somebody may do to a model who experiments with it."""
     attention = model.decoder.attention
     if what == "another step":
         model.decoder.__class__ = OtherDecoder
+    elif what == "other gradients":
+        model.decoder.__class__ = DetachedDecoder
     elif what == "a bias":
         attention.project_query = nn.Linear(12, 10)
     else:
@@ -101,7 +112,7 @@ def change(model, what):
     return model
 
 
-@pytest.mark.parametrize("what", ["another step", "a bias", "other parts"])
+@pytest.mark.parametrize("what", ["another step", "other gradients", "a bias", "other parts"])
 def test_a_model_that_was_changed_is_called_itself(what, pairs):  # noqa: F811
     model, given = change(build("bahdanau"), what), inputs(pairs[1:2])
     module = Fused(model)
