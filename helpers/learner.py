@@ -57,7 +57,7 @@ def snap_to_grid(model: Model) -> None:
     if weights:
         torch._foreach_mul_(weights, GRID)
         torch._foreach_round_(weights)
-        torch._foreach_div_(weights, GRID)
+        torch._foreach_mul_(weights, 1 / GRID)  # exact, as it is a power of two
 
 
 class Step(NamedTuple):
@@ -91,7 +91,9 @@ class Learner:
             betas = (config.beta1, config.beta2)
             self.optimizer = Adam(model.parameters(), lr, betas, config.eps, decay)
         else:
-            self.optimizer = SGD(model.parameters(), lr, config.beta1, weight_decay=decay)
+            self.optimizer = SGD(
+                model.parameters(), lr, config.beta1, weight_decay=decay, foreach=True
+            )
         self.scaler = torch.amp.GradScaler(config.device, enabled=config.amp)
         floor = config.lr_floor * config.lr
         if config.schedule == "cosine":  # half a cosine (Loshchilov and Hutter 2017)

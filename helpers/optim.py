@@ -59,20 +59,19 @@ class Adam(torch.optim.Optimizer):
         means, squares, steps = (
             [state[name] for state in states] for name in ("mean", "square", "step")
         )
-        # m <- beta1 m + (1 - beta1) g
-        torch._foreach_mul_(means, beta1)
-        torch._foreach_add_(means, grads, alpha=1 - beta1)
+        # m <- beta1 m + (1 - beta1) g: a part of the way from m to g
+        torch._foreach_lerp_(means, grads, 1 - beta1)
         # v <- beta2 v + (1 - beta2) g^2
         torch._foreach_mul_(squares, beta2)
         torch._foreach_addcmul_(squares, grads, grads, value=1 - beta2)
-        # sqrt(v_hat) + eps. Both means began at zero and are too small by a factor that is known,
-        # here 1 - beta2^t: the bias correction.
-        roots = torch._foreach_div(squares, [1 - beta2**t for t in steps])
-        torch._foreach_sqrt_(roots)
-        torch._foreach_add_(roots, group["eps"])
         if group["weight_decay"]:
             torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
-        rates = [-group["lr"] / (1 - beta1**t) for t in steps]
+        # Both means began at zero and are too small by a factor that is known, 1 - beta^t: the bias
+        # correction. It is applied to rate and eps, which are numbers, instead of to m and v: fewer
+        # operations (section 2 of the paper, before 2.1, where eps is left as it is).
+        roots, shares = torch._foreach_sqrt(squares), [(1 - beta2**t) ** 0.5 for t in steps]
+        torch._foreach_add_(roots, [group["eps"] * share for share in shares])
+        rates = [-group["lr"] * s / (1 - beta1**t) for s, t in zip(shares, steps, strict=True)]
         torch._foreach_addcdiv_(params, means, roots, rates)
 
 
