@@ -116,13 +116,14 @@ def copy_search(model: LocationSeq2Seq, src: Tensor, src_lens: Tensor) -> Tensor
     return torch.stack(all_places, dim=1)
 
 
+BATCH_SIZE = 250  # sources; with more, the numbers of a step do not fit the cache of a processor
 BATCH_TOKENS = 20_000  # at most, padding included, so that long sentences do not exhaust memory
 
 
 def decode(
     model: Model,
     sources: Sequence[list[int]],
-    batch_size: int = 500,
+    batch_size: int = BATCH_SIZE,
     beam: int = 1,
     penalty: float = 1.0,
 ) -> list[Decoded]:
@@ -158,7 +159,7 @@ def decode_by_copying(model: LocationSeq2Seq, sources: Sequence[list[int]]) -> l
 
 
 def in_batches(
-    model: Model, sources: Sequence[list[int]], batch_size: int = 500, beam: int = 1
+    model: Model, sources: Sequence[list[int]], batch_size: int = BATCH_SIZE, beam: int = 1
 ) -> Iterator[tuple[list[int], Tensor, Tensor]]:
     """Sources of similar length together: the numbers of B of them, the sources (B, S), padded, and
     their lengths (B,), on the device of the model. Each occupies the memory of `beam` sources.

@@ -23,7 +23,7 @@ def choose_device(name: str) -> str:
 def set_up(seed: int, device: str = "cpu") -> None:
     """Seeds the random numbers and sets the precision: float32 on a GPU, float64 on a CPU. There
     runs are repeatable, digit for digit, also on another machine. One thread, since a second gains
-    nothing at these sizes and changes the rounding.
+    little in training at these sizes and changes the rounding.
     """
     torch.manual_seed(seed)
     torch.set_default_dtype(torch.float64 if device == "cpu" else torch.float32)

@@ -17,7 +17,7 @@ from helpers.build import Model, build_model
 from helpers.checkpoint import Checkpoint
 from helpers.config import Config
 from helpers.data import Pair, batches, collate
-from helpers.decoding import decode, decode_by_copying
+from helpers.decoding import BATCH_SIZE, decode, decode_by_copying
 from helpers.device import add_up, rank, set_up, world_size
 from helpers.learner import Learner, masked_cross_entropy
 from helpers.location import LocationSeq2Seq
@@ -47,7 +47,7 @@ def mean_loss(model: Model, pairs: Sequence[Pair], batch_size: int = 500) -> flo
     return total / tokens
 
 
-def greedy_exact_match(model: Model, pairs: Sequence[Pair], batch_size: int = 500) -> float:
+def greedy_exact_match(model: Model, pairs: Sequence[Pair], batch_size: int = BATCH_SIZE) -> float:
     """The share of pairs whose target the model writes (or points at) without a fault, in [0, 1].
 
     If there are several processes, each takes a share. Raises ValueError if there is no pair.
