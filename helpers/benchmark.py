@@ -10,6 +10,7 @@ import random
 import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from math import nan
 from multiprocessing import get_context
 from pathlib import Path
@@ -112,21 +113,21 @@ def training(
 ) -> float:
     """How many times as long the textbook takes for the same sentences: in the same batches, of
     similar length, or else, without `bucket`, in batches put together at random, as in tutorials.
+    The medians of all batches are added up.
     """
     set_up(config.seed)
-    pairs = random_pairs(12 * config.batch_size, shortest, longest)
+    pairs = random_pairs(8 * config.batch_size, shortest, longest)
     model = build_model(config, VOCAB)
     slow = TextbookLearner(Textbook(model).to(dtype), config)
     fast = Learner(model.to(dtype), config, steps=10_000)
     theirs, ours = (
-        list(batches(pairs, config.batch_size, seed=1, epoch=1, bucket=sort))
-        for sort in (bucket, True)
+        batches(pairs, config.batch_size, seed=1, epoch=1, bucket=sort) for sort in (bucket, True)
     )
-    textbook, mine = in_turns(
-        lambda: [slow.step(batch) for batch in theirs],
-        lambda: [fast.step(batch) for batch in ours],
-        rounds=3,
-    )
+    seconds = [
+        in_turns(partial(slow.step, their), partial(fast.step, our), rounds=5)
+        for their, our in zip(theirs, ours, strict=True)
+    ]
+    textbook, mine = map(sum, zip(*seconds, strict=True))
     return textbook / mine
 
 
@@ -144,14 +145,16 @@ def data_share(config: Config) -> float:
     return data / (data + 10 * steps)
 
 
-def decoding(config: Config, count: int = 1000) -> float:
-    """How many times as long it takes to decode sentences one at a time, in float32. As the model
-    is not trained, hardly an answer ends before it is cut off.
+def decoding(config: Config, threads: int, count: int = 1000) -> float:
+    """How many times as long it takes to decode `count` sentences one at a time as together, in
+    float32, on so many `threads`. The model is not trained: hardly any answer ends before it is cut
+    off.
     """
     set_up(config.seed)
+    torch.set_num_threads(threads)
     model, sources = build_model(config, VOCAB).float().eval(), random_pairs(count, 3, 12).sources
     alone, together = in_turns(
-        lambda: [decode(model, [src]) for src in sources], lambda: decode(model, sources), rounds=3
+        lambda: [decode(model, [src]) for src in sources], lambda: decode(model, sources), rounds=5
     )
     return alone / together
 
@@ -191,7 +194,8 @@ def benchmark() -> Iterator[tuple[str, float]]:
                 ratio = training(config, shortest, longest, dtype, bucket)
                 order = "same" if bucket else "random"
                 yield f"{name}, textbook in {order} batches / ours", ratio
-    yield "decoding 1000 sentences, one at a time / together", decoding(config)
+    for threads, named in ((1, "one thread"), (2, "two threads")):
+        yield f"decoding, {named}, one at a time / together", decoding(config, threads)
     yield "Adam, ours / torch's", adam(config)
     yield "making a batch, share of a training step", data_share(config)
     with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as alone:

@@ -41,11 +41,12 @@ TINY = Config(hidden_size=4, emb_size=4, attn_size=4, batch_size=2)
 
 @pytest.mark.parametrize("bucket", [True, False])
 def test_the_ratios_are_those_of_the_medians(bucket, monkeypatch):
-    sorted_ones, made = [], benchmark.batches
+    sorted_ones, threads, made = [], [], benchmark.batches
 
     def in_turns(*contenders, rounds):
         for contender in contenders:
             contender()
+        threads.append(torch.get_num_threads())
         return [6.0, 2.0]
 
     def spy(*args, bucket=True, **options):
@@ -56,9 +57,16 @@ def test_the_ratios_are_those_of_the_medians(bucket, monkeypatch):
     monkeypatch.setattr(benchmark, "batches", spy)
     assert benchmark.training(TINY, 2, 3, torch.float32, bucket) == 3
     assert sorted_ones == [bucket, True]  # first the textbook's
-    assert benchmark.decoding(TINY, 4) == 3 and benchmark.adam(TINY) == 3
+    assert benchmark.decoding(TINY, 2, 4) == 3 and benchmark.adam(TINY) == 3
+    assert threads[-2:] == [2, 1]
     assert benchmark.data_share(TINY) == 6 / 26  # steps are made for a tenth of the batches
     assert torch.get_default_dtype() == torch.float64
+
+
+def test_all_batches_count(monkeypatch):
+    times = iter([[float(i), 9.0 - i] for i in range(1, 9)])
+    monkeypatch.setattr(benchmark, "in_turns", lambda *contenders, rounds: next(times))
+    assert benchmark.training(TINY, 2, 3, torch.float32, bucket=True) == 1
 
 
 def test_a_step_takes_time_and_memory():
