@@ -95,6 +95,8 @@ def load(path: Path) -> Checkpoint:
     Raises OSError if there is no such file, and ValueError for one that is damaged or not a
     checkpoint of ours.
     """
+    if Path(path).is_dir():
+        raise IsADirectoryError(f"{path} is a folder: name a file in it, such as best.pt")
     if not Path(path).is_file():
         raise FileNotFoundError(f"no checkpoint at {path}: make one with `python -m helpers train`")
     data = io.BytesIO(Path(path).read_bytes())

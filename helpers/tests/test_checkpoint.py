@@ -45,6 +45,11 @@ def test_foreign_files_are_refused(tmp_path, content):
         checkpoint.load(path)
 
 
+def test_a_folder_is_no_checkpoint(tmp_path):
+    with pytest.raises(IsADirectoryError, match=r"is a folder: name a file in it, such as best.pt"):
+        checkpoint.load(tmp_path)
+
+
 def test_truncated_and_foreign_checkpoints_are_refused(task, tmp_path):
     path = tmp_path / "best.pt"
     checkpoint.save(make_checkpoint(task), path)

@@ -327,7 +327,7 @@ def test_every_setting_is_a_flag_with_its_default():
         (["train", "--corpus", "{tmp}/empty"], "too few"),
         (["evaluate", "--checkpoint", "{tmp}/none.pt"], "make one"),
         (["evaluate", "--checkpoint", "{tmp}/binary"], "damaged"),
-        (["reverse", "--checkpoint", "{tmp}"], "no checkpoint"),
+        (["reverse", "--checkpoint", "{tmp}"], "is a folder: name a file"),
         (["train", "--model", "rnn"], "invalid choice"),
         (["train", "--model", "transformer", "--emb-size", "6"], "divisible by heads"),
         (["train", "--model", "lstm", "--teacher-forcing", "0.5"], "teacher_forcing must be 1"),
