@@ -56,7 +56,7 @@ class AdditiveAttention(nn.Module):
         self, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Looks up `query` (B, H) among `keys` (B, S, A), which `project_keys` made of `values`
-        (B, S, 2H), where `mask` (B, S) is True.
+        (B, S, 2H), where `mask` (B, S) is True: at one place of each row at least.
 
         Returns the context (B, 2H), which is the weighted sum of the values, and the weights
         (B, S), which are exactly 0 where `mask` is False and sum to 1.

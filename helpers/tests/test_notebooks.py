@@ -88,6 +88,7 @@ PRINTED = {  # how a notebook prints what a row of the README's table of results
     "exact match of a second": ("04_evaluation", "integers: exact match {} of 2,105 sequences\n"),
     "alignment accuracy of that": ("04_evaluation", "integers: alignment accuracy {}\n"),
     "integers, exact match of the LSTM": ("04_evaluation", "LSTM, no attention | {} |"),
+    "integers, exact match with Bahdanau": ("04_evaluation", "Bahdanau's attention | {} |"),
     "integers, exact match with Luong": ("04_evaluation", "Luong's attention | {} |"),
     "integers, exact match of the Trans": ("04_evaluation", "Transformer | {} |"),
     "integers, exact match of the distilled": ("04_evaluation", "student | {} |"),
