@@ -35,6 +35,7 @@ CONFIGS = {  # together they have each kind of state that a run has to take up a
 
 def run(folder, config, fatal=None):
     """One life of a run. If `fatal` is given, it ends just before that operation on a file."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # not ignored, as in the background
     if fatal is not None:
         die_before(fatal)
     task, lines = tiny_task(config), []
