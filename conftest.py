@@ -15,8 +15,8 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(items):
-    """Notebook 1 is short: it is over before notebook 3 trains in two processes. Of the others,
-    those that take longest begin, so that no process is left alone with one of them at the end.
+    """Notebook 1 is short, and runs beside the beginning of notebook 3. Of the others, those that
+    take longest begin, so that no process is left alone with one of them at the end.
     """
     first = ["01_", "03_", "04_", "05_", "02_", "helpers/tests/test_resume"]
     items.sort(key=lambda item: [not item.nodeid.startswith(name) for name in first])
