@@ -215,7 +215,7 @@ def answer(
 def check(loaded: Checkpoint, sentences: Iterable[Sentence]) -> Iterator[Sentence]:
     """Passes the sentences on, an empty one for what is too long altogether; warns of the first of
     these, of the first that is longer than those of the training, if that matters to the model, and
-    of the first that a model which knows no unknown words cannot read.
+    of the first with words that a translator, or a model that knows no unknown words, cannot read.
     """
     of_any_length, longest = loaded.config.model == "location", loaded.config.max_length
     limit = LIMIT_OF_ANY_LENGTH if of_any_length else LIMIT
@@ -234,8 +234,11 @@ def check(loaded: Checkpoint, sentences: Iterable[Sentence]) -> Iterator[Sentenc
                 f"{longest}, its answers to longer ones are likely to be wrong"
             )
             warned_of_long = True
-        if not loaded.vocab.knows(tokens) and not warned_of_words:
-            log(f"warning: line {number} has words that the model does not know: it stays empty")
+        known = loaded.vocab.knows(tokens)
+        guess = loaded.config.task == "translate" and loaded.vocab.unknown(tokens)
+        if (guess or not known) and not warned_of_words:
+            fate = "its translation is a guess" if known else "it stays empty"
+            log(f"warning: line {number} has words that the model does not know: {fate}")
             warned_of_words = True
         yield tokens
 

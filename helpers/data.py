@@ -65,9 +65,13 @@ class Vocab:
     def __len__(self) -> int:
         return len(self.words)
 
+    def unknown(self, tokens: Iterable[str]) -> list[str]:
+        """Those of the tokens that are not in the vocabulary."""
+        return [token for token in tokens if self.key(token) not in self.ids]
+
     def knows(self, tokens: Iterable[str]) -> bool:
-        """Whether all of the tokens can be encoded."""
-        return "<unk>" in self.ids or all(self.key(token) in self.ids for token in tokens)
+        """Whether all of the tokens can be encoded, be it as `UNK`."""
+        return "<unk>" in self.ids or not self.unknown(tokens)
 
     def encode(self, tokens: Sequence[str]) -> list[int]:
         """The ids of tokens; a token whose key is not in the vocabulary becomes `UNK`.

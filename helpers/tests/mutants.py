@@ -10,6 +10,7 @@ end, the tests that have found a fault run once more without any, to see that th
 Two faults are tried at a time.
 """
 
+import argparse
 import re
 import shutil
 import subprocess
@@ -383,7 +384,13 @@ def caught_by(what: str) -> str | None:
 
 
 def main() -> int:
-    words = sys.argv[1:]
+    parser = argparse.ArgumentParser(
+        "python -m helpers.tests.mutants",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("word", nargs="*", metavar="WORD", help="in the description of a fault")
+    words = parser.parse_args().word
     chosen = [what for what in FAULTS if not words or any(word in what for word in words)]
     for what, (name, right, _) in FAULTS.items():
         times = (ROOT / "helpers" / f"{name}.py").read_text(encoding="utf-8").count(right)

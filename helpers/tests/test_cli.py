@@ -247,6 +247,16 @@ def test_a_model_of_another_task_is_refused(trained_on, command, task, says):
     assert out == "" and says in err and str(path) in err and err.count("\n") == 1
 
 
+def test_a_translator_warns_of_the_first_words_that_it_does_not_know(trained_on):
+    lines = b"You see the dog.\nI see a dinosaur.\nI see a mammoth.\n"
+    out, err = run("translate", "--checkpoint", trained_on("translate", "luong"), stdin=lines)
+    assert out.count("\n") == 3
+    says = "warning: line 2 has words that the model does not know: its translation is a guess\n"
+    assert err == says
+    _, err = run("reverse", "--checkpoint", trained_on("words", "luong"), "a dinosaur")
+    assert err == ""  # it copies them
+
+
 def test_the_width_of_the_beam_reaches_the_search(trained_on, monkeypatch):
     path, seen = trained_on("translate", "luong"), []
 
