@@ -120,7 +120,7 @@ def uninterrupted(request, tmp_path_factory):
 def test_ended_at_random_moments(uninterrupted, tmp_path, how):
     config, expected = uninterrupted
     rng, kills, rounds, seen = random.Random(1), 0, 0, set()
-    while kills < 6 or not seen:
+    while kills < 10 or not seen:
         rounds += 1
         folder = tmp_path / str(rounds)
         folder.mkdir()
