@@ -26,7 +26,7 @@ from helpers.benchmark import benchmark
 from helpers.build import build_model
 from helpers.checkpoint import Checkpoint
 from helpers.config import Config
-from helpers.data import Sentence, tokenize
+from helpers.data import Sentence, Vocab, tokenize
 from helpers.decoding import predict
 from helpers.device import choose_device, processes, set_up
 from helpers.metrics import exact_match, matches, token_accuracy, wilson_interval
@@ -173,8 +173,22 @@ def answer_command(
         lines = [" ".join(args.sentence)]
     typed = not args.sentence and sys.stdin.isatty()
     chunk = 1 if typed else 500  # somebody who types wants each answer at once
-    for words in answer(loaded, map(split, lines), args.beam, chunk):
+    sentences = map(split, lines)
+    if loaded.config.task == "translate":
+        sentences = warn_of_guesses(loaded.vocab, sentences)
+    for words in answer(loaded, sentences, args.beam, chunk):
         print(join(words), flush=typed)
+
+
+def warn_of_guesses(vocab: Vocab, sentences: Iterable[Sentence]) -> Iterator[Sentence]:
+    """Passes the sentences on; warns of the first with words that the vocabulary does not have."""
+    warned = False
+    for number, tokens in enumerate(sentences, start=1):
+        if not warned and vocab.unknown(tokens):
+            says = "has words that the model does not know: its translation is a guess"
+            log(f"warning: line {number} {says}")
+            warned = True
+        yield tokens
 
 
 def default_checkpoint(task: str) -> Path:
@@ -215,7 +229,7 @@ def answer(
 def check(loaded: Checkpoint, sentences: Iterable[Sentence]) -> Iterator[Sentence]:
     """Passes the sentences on, an empty one for what is too long altogether; warns of the first of
     these, of the first that is longer than those of the training, if that matters to the model, and
-    of the first with words that a translator, or a model that knows no unknown words, cannot read.
+    of the first that a model which knows no unknown words cannot read.
     """
     of_any_length, longest = loaded.config.model == "location", loaded.config.max_length
     limit = LIMIT_OF_ANY_LENGTH if of_any_length else LIMIT
@@ -234,11 +248,8 @@ def check(loaded: Checkpoint, sentences: Iterable[Sentence]) -> Iterator[Sentenc
                 f"{longest}, its answers to longer ones are likely to be wrong"
             )
             warned_of_long = True
-        known = loaded.vocab.knows(tokens)
-        guess = loaded.config.task == "translate" and loaded.vocab.unknown(tokens)
-        if (guess or not known) and not warned_of_words:
-            fate = "its translation is a guess" if known else "it stays empty"
-            log(f"warning: line {number} has words that the model does not know: {fate}")
+        if not loaded.vocab.knows(tokens) and not warned_of_words:
+            log(f"warning: line {number} has words that the model does not know: it stays empty")
             warned_of_words = True
         yield tokens
 

@@ -67,7 +67,8 @@ def beam_search(
     firsts = width * torch.arange(len(src), device=src.device).unsqueeze(1)
     ids = torch.full_like(limits, BOS)  # (B * K,), K for the width; so are the rows of all others
     all_ids = ids.new_zeros(len(ids), 0)
-    all_weights = torch.zeros(len(ids), 0, src.size(1), device=src.device)
+    dtype = next(model.parameters()).dtype
+    all_weights = torch.zeros(len(ids), 0, src.size(1), dtype=dtype, device=src.device)
     lengths, done = torch.zeros_like(ids), torch.zeros_like(ids, dtype=torch.bool)
     scores = torch.full((len(src), width), -torch.inf, device=src.device)
     scores[:, 0] = 0.0  # all beginnings are the same at first: only one of them counts
@@ -116,7 +117,7 @@ def copy_search(model: LocationSeq2Seq, src: Tensor, src_lens: Tensor) -> Tensor
     return torch.stack(all_places, dim=1)
 
 
-BATCH_SIZE = 250  # sources; with more, the numbers of a step do not fit the cache of a processor
+BATCH_SIZE = 250  # sources; 500 took longer where we tried
 BATCH_TOKENS = 20_000  # at most, padding included, so that long sentences do not exhaust memory
 
 

@@ -76,7 +76,7 @@ class Adam(torch.optim.Optimizer):
 
 
 @torch.no_grad()
-def clip_grad_norm(params: Iterable[Tensor], max_norm: float) -> Tensor:
+def clip_grad_norm(params: Tensor | Iterable[Tensor], max_norm: float) -> Tensor:
     """Scales all gradients by one factor so that their joint norm is at most `max_norm`.
 
     Returns the norm before. The direction of the gradient stays what it was (Pascanu, Mikolov and
@@ -85,6 +85,7 @@ def clip_grad_norm(params: Iterable[Tensor], max_norm: float) -> Tensor:
     """
     if not max_norm > 0:
         raise ValueError(f"max_norm must be above 0, not {max_norm}")
+    params = [params] if isinstance(params, Tensor) else params
     grads = [param.grad for param in params if param.grad is not None]
     if not grads:
         return torch.tensor(0.0)

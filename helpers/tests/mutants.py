@@ -90,6 +90,7 @@ FAULTS = {  # what is wrong: the file, what stands there, and what is put in its
         "d_new.unsqueeze(1)",
     ),
     "fused: never compared": ("fused", "self.agrees = self.compare(", "self.agrees = True or ("),
+    "fused: compared on single words": ("fused", "[16, 9, 4, 1]", "[1, 1, 1, 1]"),
     "fused: never used": ("fused", "return self.run(*given) if self.agrees else", "return"),
     "LSTM: padding read as words": (
         "lstm",

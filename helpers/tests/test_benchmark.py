@@ -41,11 +41,13 @@ TINY = Config(hidden_size=4, emb_size=4, attn_size=4, batch_size=2)
 
 @pytest.mark.parametrize("bucket", [True, False])
 def test_the_ratios_are_those_of_the_medians(bucket, monkeypatch):
-    sorted_ones, threads, made = [], [], benchmark.batches
+    """And who is first: of a ratio, what is above the line."""
+    sorted_ones, threads, made, calls = [], [], benchmark.batches, []
 
     def in_turns(*contenders, rounds):
         for contender in contenders:
             contender()
+            calls.append(None)
         threads.append(torch.get_num_threads())
         return [6.0, 2.0]
 
@@ -53,11 +55,22 @@ def test_the_ratios_are_those_of_the_medians(bucket, monkeypatch):
         sorted_ones.append(bucket)
         return made(*args, bucket=bucket, **options)
 
+    def told(owner, name):
+        whole = getattr(owner, name)
+        note = lambda *args, **options: calls.append(owner) or whole(*args, **options)  # noqa: E731
+        monkeypatch.setattr(owner, name, note)
+
     monkeypatch.setattr(benchmark, "in_turns", in_turns)
     monkeypatch.setattr(benchmark, "batches", spy)
+    for owner in (benchmark.TextbookLearner, benchmark.Learner):
+        told(owner, "step")
+    told(benchmark, "decode")
     assert benchmark.training(TINY, 2, 3, torch.float32, bucket) == 3
     assert sorted_ones == [bucket, True]  # first the textbook's
+    assert calls[:4] == [benchmark.TextbookLearner, None, benchmark.Learner, None]
+    calls.clear()
     assert benchmark.decoding(TINY, 2, 4) == 3 and benchmark.adam(TINY) == 3
+    assert calls[:7] == [*[benchmark] * 4, None, benchmark, None]  # first one at a time
     assert threads[-2:] == [2, 1]
     assert benchmark.data_share(TINY) == 6 / 26  # steps are made for a tenth of the batches
     assert torch.get_default_dtype() == torch.float64

@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import nn
 
+from helpers.data import collate
 from helpers.fused import DecoderLoop, EncoderLoop, Fused
 from helpers.learner import Learner
-from helpers.model import Decoder, LocationAttention, Seq2Seq
+from helpers.model import AdditiveAttention, Decoder, LocationAttention, Seq2Seq, look_up
 from helpers.tests.test_models import KINDS, build, inputs, pairs  # noqa: F401  (a fixture)
 from helpers.tests.tiny import TINY, fresh_model, largest_difference, tiny_task
 
@@ -71,7 +72,7 @@ def test_gradients_by_finite_differences():
 
 
 def test_padding_does_not_matter(pairs):  # noqa: F811
-    module = Fused(build("bahdanau"))
+    module, _ = fused(build("bahdanau"), inputs(pairs))
     together, _ = module(*inputs(pairs))
     for i, pair in enumerate(pairs):
         alone, _ = module(*inputs([pair]))
@@ -98,6 +99,25 @@ class DetachedDecoder(Decoder):
         return super().step(emb, state.detach(), keys, values, mask)
 
 
+class ReluAttention(AdditiveAttention):
+    """No other than additive attention where there is a single word to look at."""
+
+    def forward(self, query, keys, values, mask):
+        energy = self.score((self.project_query(query).unsqueeze(1) + keys).relu()).squeeze(-1)
+        return look_up(energy, values, mask)
+
+
+class FramedDecoder(Decoder):
+    """Its weights have another shape."""
+
+    def forward(self, *given):
+        logits, weights = super().forward(*given)
+        return logits, nn.functional.pad(weights, (0, 1))
+
+
+CHANGES = ["another step", "other gradients", "a bias", "other parts", "a relu", "other shapes"]
+
+
 def change(model, what):
     """What somebody may do to a model who experiments with it."""
     attention = model.decoder.attention
@@ -107,15 +127,21 @@ def change(model, what):
         model.decoder.__class__ = DetachedDecoder
     elif what == "a bias":
         attention.project_query = nn.Linear(12, 10)
-    else:
+    elif what == "other parts":
         attention.project_query = nn.Sequential(attention.project_query, nn.Tanh())
+    elif what == "a relu":
+        attention.__class__ = ReluAttention
+    else:
+        model.decoder.__class__ = FramedDecoder
     return model
 
 
-@pytest.mark.parametrize("what", ["another step", "other gradients", "a bias", "other parts"])
+@pytest.mark.parametrize("what", CHANGES)
 def test_a_model_that_was_changed_is_called_itself(what, pairs):  # noqa: F811
-    model, given = change(build("bahdanau"), what), inputs(pairs[1:2])
+    """Also if the first batch has a single word."""
+    model, given = change(build("bahdanau"), what), inputs(pairs)
     module = Fused(model)
+    module(*inputs(pairs[:1]))
     for some, other in zip(module(*given), model(*given), strict=True):
         assert some.equal(other)
     assert module.agrees is False
@@ -139,7 +165,30 @@ def test_attention_that_only_differs_when_it_is_located(pairs):  # noqa: F811
     before = model.decoder.attention
     model.decoder.attention = LocationAttention(12, 24, 10)
     model.decoder.attention.load_state_dict(before.state_dict(), strict=False)
-    assert largest_difference(Fused(model)(*given), model(*given)) < 1e-12
+    module, alone = fused(model, given)
+    expected = model(*given)
+    with alone:
+        assert largest_difference(module(*given), expected) < 1e-12
+
+
+def test_what_the_model_refuses_does_not_decide(pairs):  # noqa: F811
+    module, (src, src_lens, trg_in) = Fused(build("bahdanau")), inputs(pairs)
+    with pytest.raises(IndexError):
+        module(src + 1000, src_lens, trg_in)
+    with pytest.raises((IndexError, RuntimeError)):
+        module(src[:0], src_lens[:0], trg_in[:0])
+    assert module.agrees is None
+    with torch.inference_mode():
+        module(src, src_lens, trg_in)
+    assert module.agrees
+
+
+def test_large_numbers_in_single_precision(pairs):  # noqa: F811
+    model = build("bahdanau").float()
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.mul_(5)
+    fused(model, inputs(pairs))
 
 
 def test_own_words_are_left_to_the_model(pairs):  # noqa: F811
@@ -169,4 +218,5 @@ def test_a_source_without_a_token_is_refused(pairs):  # noqa: F811
 def test_training_takes_the_fast_way():
     task = tiny_task()
     learner = Learner(fresh_model(task), TINY, steps=1)
-    assert isinstance(learner.forward, Fused) and learner.forward.model is learner.model
+    learner.step(collate(task.pairs.train[:4]))
+    assert learner.forward.agrees and learner.forward.model is learner.model

@@ -156,5 +156,12 @@ def test_clipping_equals_torch(size, max_norm):
             torch.testing.assert_close(mine.grad, other.grad, rtol=1e-12, atol=0)
 
 
+def test_clipping_takes_a_single_parameter():
+    weight = torch.zeros(3, requires_grad=True)
+    weight.grad = torch.full((3,), 10.0)
+    assert clip_grad_norm(weight, 1.0) == pytest.approx(300**0.5)
+    torch.testing.assert_close(weight.grad, torch.full((3,), 3**-0.5), rtol=1e-6, atol=0)
+
+
 def test_clipping_takes_a_generator_and_no_gradients_at_all():
     assert clip_grad_norm((param for param in make_params()), 1.0) == 0
