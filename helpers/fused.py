@@ -268,7 +268,8 @@ class Fused(nn.Module):
         def results(run) -> list[Tensor]:
             values = run(*given)
             total = sum(value.square().sum() for value in values)
-            return [*values, *torch.autograd.grad(total, weights, materialize_grads=True)]
+            grads = torch.autograd.grad(total, weights, materialize_grads=True) if weights else []
+            return [*values, *grads]
 
         def close(some: Tensor, other: Tensor) -> bool:
             if some.shape != other.shape or some.dtype != other.dtype:

@@ -183,6 +183,16 @@ def test_what_the_model_refuses_does_not_decide(pairs):  # noqa: F811
     assert module.agrees
 
 
+def test_weights_that_are_not_trained(pairs):  # noqa: F811
+    model, given = build("bahdanau"), inputs(pairs)
+    expected = model(*given)
+    for weight in model.parameters():
+        weight.requires_grad_(False)
+        module, alone = fused(model, given)
+        with alone:
+            assert largest_difference(module(*given), expected) < 1e-12
+
+
 def test_large_numbers_in_single_precision(pairs):  # noqa: F811
     model = build("bahdanau").float()
     with torch.no_grad():
