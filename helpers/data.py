@@ -1,14 +1,13 @@
-"""From text to batches of ids: tokens, vocabulary, pairs, padding."""
+"""From text to batches of ids: tokens, vocabulary, pairs, three parts of the data, padding."""
 
 import random
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 PAD, BOS, EOS, UNK = range(4)
 SPECIALS = ("<pad>", "<bos>", "<eos>", "<unk>")
@@ -74,9 +73,8 @@ class Vocab:
         return "<unk>" in self.ids or not self.unknown(tokens)
 
     def encode(self, tokens: Sequence[str]) -> list[int]:
-        """The ids of tokens; a token whose key is not in the vocabulary becomes `UNK`.
-
-        Raises ValueError for such a token if the vocabulary has no "<unk>".
+        """The ids of tokens; one whose key is not in the vocabulary becomes `UNK`, or raises
+        ValueError if there is no "<unk>".
         """
         ids = [self.ids.get(self.key(token), self.ids.get("<unk>")) for token in tokens]
         if None in ids:
@@ -91,46 +89,112 @@ class Vocab:
         return [self.words[i] for i in ids]
 
 
-class ReversalDataset(Dataset[Pair]):
-    """Pairs of a source and its reversal: a list of pairs that makes the targets when asked.
-
-    Serves `batches` as well as torch's own `DataLoader(..., collate_fn=collate)`.
-    """
-
-    def __init__(self, sources: list[list[int]]):
-        self.sources = sources
-
-    def __len__(self) -> int:
-        return len(self.sources)
-
-    def __getitem__(self, i: int | slice) -> Pair | list[Pair]:
-        if isinstance(i, slice):
-            return [(src, src[::-1]) for src in self.sources[i]]
-        return self.sources[i], self.sources[i][::-1]
-
-
 def reversal_pairs(
     sentences: Iterable[Sentence], vocab: Vocab, unk_rate: float = 0.0, seed: int = 0
-) -> ReversalDataset:
+) -> list[Pair]:
     """Each sentence as ids, and the same ids reversed.
 
     In a share `unk_rate` of the sentences a random part of the words, on both sides, becomes `UNK`:
     that is how a model learns to reverse words that it does not know.
     """
     rng = random.Random(seed)
-    sources = []
+    pairs = []
     for sentence in sentences:
         src = vocab.encode(sentence)
         if rng.random() < unk_rate:
             share = rng.random()
             src = [UNK if rng.random() < share else i for i in src]
-        sources.append(src)
-    return ReversalDataset(sources)
+        pairs.append((src, src[::-1]))
+    return pairs
 
 
-def every(rows: Tensor, i: int, parts: int) -> Tensor:
-    """Every `parts`-th row from the i-th on; the first row if there is none."""
-    return rows[i::parts] if i < len(rows) else rows[:1]
+class Splits(NamedTuple):
+    """The three parts of a data set; they share no element."""
+
+    train: list
+    valid: list
+    test: list
+
+
+class TaskData(NamedTuple):
+    """What a model is trained and tested on: sentences, their vocabularies, the same as ids."""
+
+    sentences: Splits  # of Sentence: the sources, as tokens
+    references: Splits  # of Sentence: what they should become
+    vocab: Vocab  # of the sources: of those for training, or of all numbers
+    trg_vocab: Vocab  # of the references; when words are reversed, the same
+    pairs: Splits  # of pairs of ids, for training and testing
+    left_out: int = 0  # sentences that are too long
+
+
+TEST_SIZE, VALID_SIZE = 10_000, 2_000  # at most; small data give a quarter and a tenth
+
+
+def sentence_key(sentence: Sentence) -> Sentence:
+    """The vocabulary keys of its tokens; two sentences with the same key count as one."""
+    return tuple(vocab_key(token) for token in sentence)
+
+
+def bag(sentence: Sentence) -> Sentence:
+    """The words of a sentence without their order; what has the same bag goes to the same part."""
+    return tuple(sorted(sentence_key(sentence)))
+
+
+def add_shuffled(sentences: Iterable[Sentence], seed: int) -> list[Sentence]:
+    """The distinct ones of `sentences`, then each again in a random order, where that is new."""
+    rng = random.Random(seed)
+    distinct: dict[Sentence, Sentence] = {}
+    for sentence in sentences:
+        distinct.setdefault(sentence_key(sentence), sentence)
+    for sentence in list(distinct.values()):
+        shuffled = tuple(rng.sample(sentence, len(sentence)))
+        distinct.setdefault(sentence_key(shuffled), shuffled)
+    return list(distinct.values())
+
+
+def split(items: Iterable, seed: int, group: Callable[..., Hashable] = bag) -> Splits:
+    """Cuts distinct items at random into training, validation and test set.
+
+    Those of the same `group` go to the same part. Sentences are grouped by their bag, so that the
+    parts have not even a bag of words in common. Raises ValueError if that leaves a part empty.
+    """
+    groups: dict[Hashable, list] = {}
+    for item in items:
+        groups.setdefault(group(item), []).append(item)
+    total = sum(len(members) for members in groups.values())
+    test_size, valid_size = min(TEST_SIZE, total // 4), min(VALID_SIZE, total // 10)
+
+    rng = random.Random(seed)
+    parts = Splits([], [], [])
+    for members in rng.sample(list(groups.values()), len(groups)):
+        if len(parts.test) + len(members) <= test_size:
+            parts.test.extend(members)
+        elif len(parts.valid) + len(members) <= valid_size:
+            parts.valid.extend(members)
+        else:
+            parts.train.extend(members)
+    if not all(parts):
+        raise ValueError(f"{total} different sentences are too few, or too much alike, to split")
+    for part in parts:
+        rng.shuffle(part)
+    return parts
+
+
+def reversal_data(sentences: Iterable[Sentence], seed: int = 1, unk_rate: float = 0.2) -> TaskData:
+    """The data of the assignment: half of it the `sentences`, half their words in random order.
+
+    The vocabulary is that of the training part, in which a share `unk_rate` of the sentences is
+    masked (see `reversal_pairs`). Raises ValueError if there is too little to split.
+    """
+    parts = split(add_shuffled(sentences, seed), seed)
+    vocab = Vocab.build(parts.train)
+    pairs = Splits(
+        reversal_pairs(parts.train, vocab, unk_rate, seed),
+        reversal_pairs(parts.valid, vocab),
+        reversal_pairs(parts.test, vocab),
+    )
+    references = Splits(*([sentence[::-1] for sentence in part] for part in parts))
+    return TaskData(parts, references, vocab, vocab, pairs)
 
 
 class Batch(NamedTuple):
@@ -141,28 +205,13 @@ class Batch(NamedTuple):
     trg_in: Tensor  # (B, T) <bos> and the target: what the decoder reads
     trg_out: Tensor  # (B, T) the target and <eos>: what the decoder should predict
 
-    def tokens(self) -> int:
-        """The number of real tokens in the target."""
-        return int((self.trg_out != PAD).sum())
-
-    def part(self, i: int, parts: int) -> "Batch":
-        """Every `parts`-th pair from the i-th on, padded as before. A part without a pair is given
-        one whose target is only padding, which adds nothing to loss and gradient.
-        """
-        part = Batch(*(every(rows, i, parts) for rows in self))
-        if i >= len(self.src):
-            part = part._replace(trg_out=torch.full_like(part.trg_out, PAD))
-        return part
-
     def to(self, device: str | torch.device) -> "Batch":
         """The same batch in the memory of `device`."""
         return Batch(*(rows.to(device) for rows in self))
 
 
 def collate(pairs: list[Pair]) -> Batch:
-    """Pads pairs of id lists to one `Batch`. Raises ValueError if there is none, and for a source
-    without a token.
-    """
+    """Pads pairs to a `Batch`. Raises ValueError for none, and for a source without a token."""
     if not all(src for src, _ in pairs):
         raise ValueError("a source without a token")
     return Batch(
@@ -174,9 +223,7 @@ def collate(pairs: list[Pair]) -> Batch:
 
 
 def pad(rows: Iterable[list[int]]) -> Tensor:
-    """Lists of ids as the rows of one tensor (B, longest), filled up with `PAD`. Raises ValueError
-    if there is none.
-    """
+    """Lists of ids, one at least, as the rows of a tensor (B, longest), filled up with `PAD`."""
     rows = list(rows)
     if not rows:
         raise ValueError("no sentence to make a batch of")
@@ -188,16 +235,11 @@ BUCKET = 50  # batches whose sentences are sorted by length together
 
 
 def batches(
-    pairs: Sequence[Pair] | ReversalDataset,
-    batch_size: int,
-    seed: int,
-    epoch: int,
-    bucket: bool = True,
+    pairs: Sequence[Pair], batch_size: int, seed: int, epoch: int, bucket: bool = True
 ) -> Iterator[Batch]:
-    """The pairs in random order, in batches; a function of (seed, epoch) alone.
-
-    With `bucket`, sentences of similar length share a batch, which leaves little to pad. Raises
-    ValueError for a `batch_size` of less than 1.
+    """The pairs in random order, in batches; a function of (seed, epoch) alone. With `bucket`,
+    sentences of similar length share a batch, which leaves little to pad. Raises ValueError for a
+    `batch_size` of less than 1.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, not {batch_size}")

@@ -31,50 +31,41 @@ LEXICON = {
     "pronoun_sg": "he she it everyone nobody someone",
     "pronoun_pl": "they we you",
     "pronoun_object": "him her it them us me you everyone nobody someone",
-    "noun_sg": """
-        apple artist baby baker bird boat book bridge brother cat captain chair child city cloud
-        cook cow daughter dentist doctor dog dragon engine farmer father fish flower forest friend
-        garden girl guest horse house island judge king lake lamp letter lion mother mountain mouse
-        neighbour nurse owl painter pilot poet queen river road robot sailor ship singer sister
-        soldier song star stone story student teacher tiger tower tree village window wizard wolf
-        woman""",
-    "noun_pl": """
-        apples artists babies bakers birds boats books bridges brothers cats captains chairs
-        children cities clouds cooks cows daughters dentists doctors dogs dragons engines farmers
-        fathers fish flowers forests friends gardens girls guests horses houses islands judges kings
-        lakes lamps letters lions mothers mountains mice neighbours nurses owls painters pilots
-        poets queens rivers roads robots sailors ships singers sisters soldiers songs stars stones
-        stories students teachers tigers towers trees villages windows wizards wolves women""",
-    "adjective": """
-        angry big black blue brave bright busy calm careful cheerful clever cold curious dark
-        elegant empty famous fast friendly funny gentle golden green happy heavy hungry large lazy
-        little lonely loud lucky narrow new noisy old patient polite proud quiet red rich sad sharp
-        shy silent silver slow small soft strange strong sweet tall tired tiny ugly warm white wild
-        wise young""",
-    "adverb": """
-        again alone badly calmly carefully easily gently gladly happily here loudly now often
-        outside politely proudly quickly quietly sadly silently slowly softly suddenly there
+    "noun_sg": """apple artist baby baker bird boat book bridge brother cat captain chair child city
+        cloud cook cow daughter dentist doctor dog dragon engine farmer father fish flower forest
+        friend garden girl guest horse house island judge king lake lamp letter lion mother mountain
+        mouse neighbour nurse owl painter pilot poet queen river road robot sailor ship singer
+        sister soldier song star stone story student teacher tiger tower tree village window wizard
+        wolf woman""",
+    "noun_pl": """apples artists babies bakers birds boats books bridges brothers cats captains
+        chairs children cities clouds cooks cows daughters dentists doctors dogs dragons engines
+        farmers fathers fish flowers forests friends gardens girls guests horses houses islands
+        judges kings lakes lamps letters lions mothers mountains mice neighbours nurses owls
+        painters pilots poets queens rivers roads robots sailors ships singers sisters soldiers
+        songs stars stones stories students teachers tigers towers trees villages windows wizards
+        wolves women""",
+    "adjective": """angry big black blue brave bright busy calm careful cheerful clever cold curious
+        dark elegant empty famous fast friendly funny gentle golden green happy heavy hungry large
+        lazy little lonely loud lucky narrow new noisy old patient polite proud quiet red rich sad
+        sharp shy silent silver slow small soft strange strong sweet tall tired tiny ugly warm white
+        wild wise young""",
+    "adverb": """again alone badly calmly carefully easily gently gladly happily here loudly now
+        often outside politely proudly quickly quietly sadly silently slowly softly suddenly there
         together""",
-    "preposition": """
-        above across against around before behind beside inside near past through toward under
-        with""",
+    "preposition": """above across against around before behind beside inside near past through
+        toward under with""",
     "conjunction": "although and because but or until when while",
     "go": "arrive cry dance fall laugh listen rest run shout sing sleep smile stand swim wait walk",
-    "goes": """
-        arrives cries dances falls laughs listens rests runs shouts sings sleeps smiles stands swims
-        waits walks""",
-    "went": """
-        arrived cried danced fell laughed listened rested ran shouted sang slept smiled stood swam
-        waited walked""",
-    "see": """
-        admire answer build call carry draw feed find follow help hide like meet paint push remember
-        see sell thank visit wash watch""",
-    "sees": """
-        admires answers builds calls carries draws feeds finds follows helps hides likes meets
-        paints pushes remembers sees sells thanks visits washes watches""",
-    "saw": """
-        admired answered built called carried drew fed found followed helped hid liked met painted
-        pushed remembered saw sold thanked visited washed watched""",
+    "goes": """arrives cries dances falls laughs listens rests runs shouts sings sleeps smiles
+        stands swims waits walks""",
+    "went": """arrived cried danced fell laughed listened rested ran shouted sang slept smiled stood
+        swam waited walked""",
+    "see": """admire answer build call carry draw feed find follow help hide like meet paint push
+        remember see sell thank visit wash watch""",
+    "sees": """admires answers builds calls carries draws feeds finds follows helps hides likes
+        meets paints pushes remembers sees sells thanks visits washes watches""",
+    "saw": """admired answered built called carried drew fed found followed helped hid liked met
+        painted pushed remembered saw sold thanked visited washed watched""",
     "is": "is was",
     "are": "are were",
     "seems": "is was seems seemed becomes became",

@@ -41,35 +41,6 @@ def token_accuracy(hypotheses: Sequence[Sequence], references: Sequence[Sequence
     return right / max(1, total)
 
 
-def error_kind(hyp: Sequence, ref: Sequence) -> str:
-    """What is wrong with a hypothesis; the first of these that applies:
-
-    "right", "stopped early" (the rest is missing), "ran on" (something follows), "swapped" (the
-    same tokens in another order), "skipped" (tokens are missing), "repeated" (tokens of the
-    reference are there once more), "substituted" (other tokens, the same length), else "several".
-    """
-    hyp, ref = list(hyp), list(ref)
-    if hyp == ref:
-        return "right"
-    if hyp == ref[: len(hyp)]:
-        return "stopped early"
-    if hyp[: len(ref)] == ref:
-        return "ran on"
-    if sorted(hyp) == sorted(ref):
-        return "swapped"
-    if is_subsequence(hyp, ref):
-        return "skipped"
-    if is_subsequence(ref, hyp) and set(hyp) <= set(ref):
-        return "repeated"
-    return "substituted" if len(hyp) == len(ref) else "several"
-
-
-def is_subsequence(short: Sequence, long: Sequence) -> bool:
-    """Whether `long` becomes `short` if some of its tokens are left out."""
-    rest = iter(long)
-    return all(token in rest for token in short)
-
-
 def wilson_interval(right: int, total: int, z: float = 1.96) -> tuple[float, float]:
     """The interval for a share of which `right` out of `total` were seen (Wilson 1927); z = 1.96
     makes it a 95 % interval. Unlike share +- error it stays inside [0, 1], also at 100 %.
@@ -85,9 +56,7 @@ def wilson_interval(right: int, total: int, z: float = 1.96) -> tuple[float, flo
 
 
 def by_length(right: Sequence[bool], lengths: Sequence[int]) -> "pd.DataFrame":
-    """Exact match for each length, with 95 % intervals: a table with one row a length. Raises
-    ValueError if there is nothing to count.
-    """
+    """Exact match for each length, with 95 % intervals: a table with one row a length."""
     if not len(right):
         raise ValueError("no sentences to count")
     import pandas as pd  # not above: this import is slow, and most commands make no table
@@ -95,9 +64,7 @@ def by_length(right: Sequence[bool], lengths: Sequence[int]) -> "pd.DataFrame":
     table = pd.DataFrame({"length": lengths, "right": right}).groupby("length")["right"]
     table = table.agg(sentences="size", right="sum")
     table["exact match"] = table["right"] / table["sentences"]
-    intervals = [
-        wilson_interval(*row) for row in zip(table["right"], table["sentences"], strict=True)
-    ]
+    intervals = map(wilson_interval, table["right"], table["sentences"])
     table["low"], table["high"] = zip(*intervals, strict=True)
     return table
 
@@ -119,7 +86,5 @@ def alignment_accuracy(all_weights: Sequence[Tensor], lengths: Sequence[int]) ->
 
 
 def entropy(weights: Tensor) -> Tensor:
-    """The entropy of distributions over the last dimension, in bits: 0 for a single peak, log2(n)
-    for n equal weights. A weight of 0 contributes nothing.
-    """
+    """The entropy, in bits, over the last dimension: 0 for a single peak, log2(n) for n equals."""
     return torch.special.entr(weights).sum(dim=-1) / log(2)

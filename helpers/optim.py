@@ -21,25 +21,19 @@ class Adam(torch.optim.Optimizer):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
     ):
+        defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
         not_negative = all(value >= 0 for value in (lr, eps, weight_decay))
         if not (not_negative and all(0 <= beta < 1 for beta in betas)):
-            raise ValueError(
-                "need lr, eps and weight_decay >= 0 and betas in [0, 1), "
-                f"not {lr}, {eps}, {weight_decay} and {betas}"
-            )
-        defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
+            raise ValueError(f"need betas in [0, 1) and all else from 0 on, not {defaults}")
         super().__init__(params, defaults)
 
     @torch.no_grad()
     def step(self, closure=None):
         """Moves every parameter that has a gradient; one without keeps its value and its moments.
-
         `closure`, if given, computes the loss anew; its value is returned.
         """
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        with torch.enable_grad():
+            loss = None if closure is None else closure()
         for group in self.param_groups:
             params = [param for param in group["params"] if param.grad is not None]
             if params:
@@ -56,9 +50,8 @@ class Adam(torch.optim.Optimizer):
                 state["square"] = torch.zeros_like(param)  # v, running mean of its square
             state["step"] += 1
         grads = [param.grad for param in params]
-        means, squares, steps = (
-            [state[name] for state in states] for name in ("mean", "square", "step")
-        )
+        means, squares = ([state[name] for state in states] for name in ("mean", "square"))
+        steps = [state["step"] for state in states]
         # m <- beta1 m + (1 - beta1) g: a part of the way from m to g
         torch._foreach_lerp_(means, grads, 1 - beta1)
         # v <- beta2 v + (1 - beta2) g^2

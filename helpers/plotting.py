@@ -1,4 +1,4 @@
-"""The charts of the notebooks. Each function draws one figure, shows it and returns None."""
+"""The charts of the notebooks. Each function draws one figure and returns it."""
 
 import logging
 
@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from torch import Tensor
 
 # On a fresh machine matplotlib writes a warning when it first collects the fonts.
@@ -18,21 +19,11 @@ def draw_attention(
     ax: Axes, weights: Tensor, src: list[str], output: list[str], bar: bool = True
 ) -> None:
     """One heatmap on `ax`: `weights` (steps, S), source words on x, output words on y."""
-    sns.heatmap(
-        np.asarray(weights),
-        ax=ax,
-        vmin=0,
-        vmax=1,
-        cmap="Blues",
-        square=True,
-        linewidths=0.5,
-        xticklabels=src,
-        yticklabels=output,
-        cbar=bar,
-        cbar_kws={"label": "attention weight", "shrink": 0.8},
-    )
-    ax.set_xlabel("encoder: source word")
-    ax.set_ylabel("decoder: output word")
+    look = {"vmin": 0, "vmax": 1, "cmap": "Blues", "square": True, "linewidths": 0.5}
+    scale = {"cbar": bar, "cbar_kws": {"label": "attention weight", "shrink": 0.8}}
+    labels = {"xticklabels": src, "yticklabels": output}
+    sns.heatmap(np.asarray(weights), ax=ax, **look, **scale, **labels)
+    ax.set(xlabel="encoder: source word", ylabel="decoder: output word")
     ax.tick_params(axis="x", rotation=45)
     ax.tick_params(axis="y", rotation=0)
     plt.setp(ax.get_xticklabels(), ha="right", rotation_mode="anchor")
@@ -40,57 +31,58 @@ def draw_attention(
 
 def plot_attention(
     weights: Tensor, src: list[str], output: list[str], title: str, path: str | None = None
-) -> None:
+) -> Figure:
     """The attention weights (steps, S) of one sentence as a heatmap; saved if `path` is given."""
     fig, ax = plt.subplots(figsize=(7.5, 6.5), layout="constrained")
     draw_attention(ax, weights, src, output)
     ax.set_title(title)
     if path:
         fig.savefig(path, dpi=120)
-    plt.show()
+    return fig
 
 
 def plot_attention_growth(
-    snapshots: dict[int, Tensor], src: list[str], output: list[str], title: str
-) -> None:
-    """The attention on one sentence after several epochs, the keys of `snapshots`, in a row."""
+    maps: dict[str, Tensor], src: list[str], output: list[str], title: str
+) -> Figure:
+    """The attention on one sentence at several moments, the keys of `maps`, three in a row."""
+    rows = -(-len(maps) // 3)
     fig, axes = plt.subplots(
-        1, len(snapshots), figsize=(13, 4), sharey=True, squeeze=False, layout="constrained"
+        rows, 3, figsize=(11, 3.6 * rows), sharey=True, squeeze=False, layout="constrained"
     )
-    for ax, (epoch, weights) in zip(axes[0], snapshots.items(), strict=True):
+    for ax, (moment, weights) in zip(axes.flat, maps.items(), strict=False):
         draw_attention(ax, weights, src, output, bar=ax is axes[0, -1])
-        ax.set_title(f"after epoch {epoch}")
+        ax.set_title(moment)
         ax.label_outer()
     fig.suptitle(title)
-    plt.show()
+    return fig
 
 
-def plot_curves(history: list[dict], title: str) -> None:
-    """Training and validation loss on a log axis, validation exact match and the learning rate with
-    which each epoch ended, over the epochs.
-    """
-    table = pd.DataFrame(history).set_index("epoch")
-    fig, (left, middle, right) = plt.subplots(1, 3, figsize=(12, 3.8), layout="constrained")
-    for column, style in (("train loss", "o-"), ("valid loss", "s--")):
-        left.plot(table.index, table[column], style, label=column)
+def plot_curves(histories: dict[str, list[dict]], title: str) -> Figure:
+    """Training and validation loss, and validation exact match, one colour for each run."""
+    fig, (left, right) = plt.subplots(1, 2, figsize=(10, 3.8), layout="constrained")
+    for i, (name, history) in enumerate(histories.items()):
+        table, colour = pd.DataFrame(history).set_index("epoch"), f"C{i}"
+        for column, style in (("train loss", "o-"), ("valid loss", "s--")):
+            left.plot(table.index, table[column], style, color=colour, label=f"{name}: {column}")
+        right.plot(table.index, 100 * table["valid exact match"], "s--", color=colour, label=name)
     left.set(yscale="log", xlabel="epoch", ylabel="loss (nats per token)")
-    left.legend()
-    middle.plot(table.index, 100 * table["valid exact match"], "s--", color="C1")
-    middle.set(xlabel="epoch", ylabel="validation exact match (%)", ylim=(0, 103))
-    right.plot(table.index, table["lr"], "d-", color="C2")
-    right.set(xlabel="epoch", ylabel="learning rate", ylim=(0, None))
-    right.ticklabel_format(axis="y", scilimits=(0, 0))
-    for ax in (left, middle, right):
-        ax.set_xticks(table.index)
+    right.set(xlabel="epoch", ylabel="validation exact match (%)", ylim=(0, 103))
+    for ax in (left, right):
+        ax.legend()
+        ax.xaxis.get_major_locator().set_params(integer=True)
     fig.suptitle(title)
-    plt.show()
+    return fig
 
 
-def plot_by_length(table: pd.DataFrame, title: str) -> None:
-    """Exact match for each sentence length with its 95 % interval; `table` is from `by_length`."""
-    share, low, high = (100 * table[column] for column in ("exact match", "low", "high"))
+def plot_by_length(tables: dict[str, pd.DataFrame], title: str, unit: str = "words") -> Figure:
+    """Exact match for each length with its 95 % interval, for each of `tables` from `by_length`."""
     fig, ax = plt.subplots(figsize=(9, 4), layout="constrained")
-    ax.errorbar(table.index, share, [share - low, high - share], fmt="o", capsize=4)
-    ax.set(xlabel="sentence length (words)", ylabel="exact match (%)", title=title)
+    for i, (name, table) in enumerate(tables.items()):
+        share, low, high = (100 * table[column] for column in ("exact match", "low", "high"))
+        x = table.index + 0.1 * (i - (len(tables) - 1) / 2)
+        ax.errorbar(x, share, [share - low, high - share], fmt="o", capsize=4, label=name)
+    ax.set(xlabel=f"length ({unit})", ylabel="exact match (%)", title=title, ylim=(-3, 103))
     ax.set_xticks(table.index)
-    plt.show()
+    if len(tables) > 1:
+        ax.legend()
+    return fig

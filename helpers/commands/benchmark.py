@@ -5,13 +5,15 @@ with the other, and compares the medians; and what a training step takes, in tim
 Seconds depend on the machine, ratios less. `Textbook` serves this comparison alone.
 """
 
+import argparse
 import copy
+import json
 import random
 import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from math import nan
+from math import isfinite, nan
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
@@ -20,14 +22,15 @@ from time import perf_counter
 import torch
 from torch import Tensor, nn
 
-from helpers.build import build_model
-from helpers.config import Config
-from helpers.data import SPECIALS, Batch, ReversalDataset, batches, collate
+from helpers.commands.shell import Parser
+from helpers.data import SPECIALS, Batch, Pair, batches, collate
 from helpers.decoding import decode
-from helpers.device import set_up
-from helpers.learner import Learner, masked_cross_entropy
-from helpers.model import Seq2Seq
+from helpers.model import Seq2Seq, build_model
 from helpers.optim import Adam
+from helpers.runs.checkpoint import write
+from helpers.runs.settings import Settings
+from helpers.runs.step import Learner
+from helpers.training import masked_cross_entropy, set_up
 
 VOCAB = 400  # symbols; the sentences are random
 GROWTH = [(length, 4) for length in (10, 30, 100, 300, 1000)]  # words in a sentence, batch size
@@ -35,16 +38,15 @@ GROWTH += [(10, size) for size in (1, 8, 32, 128, 512)] + [(200, 32)]
 
 
 class Textbook(nn.Module):
-    """The model that it is given, with the same weights, as tutorials write it: the encoder reads
-    the padding, too; each step joins its query anew with every encoder output, takes one step of an
-    `nn.GRU` and predicts its word.
+    """The model that it is given, with the same parameters, as tutorials write it: the encoder
+    reads the padding, too; each step joins its query anew with every encoder output, takes one step
+    of an `nn.GRU` and predicts its word.
     """
 
     def __init__(self, model: Seq2Seq):
         super().__init__()
         decoder, attention = model.decoder, model.decoder.attention
         self.encoder = copy.deepcopy(model.encoder)
-        self.encoder.pack = False
         self.embedding, self.score = copy.deepcopy((decoder.embedding, attention.score))
         self.output, cell = copy.deepcopy((decoder.output, decoder.cell))
         both = attention.project_query.weight, attention.project_keys.weight
@@ -55,7 +57,8 @@ class Textbook(nn.Module):
 
     def forward(self, src: Tensor, src_lens: Tensor, trg_in: Tensor) -> Tensor:
         """Returns the logits (B, T, V)."""
-        values, state = self.encoder(src, src_lens)
+        values, final = self.encoder.gru(self.encoder.embedding(src))
+        state = torch.tanh(self.encoder.bridge(torch.cat([*final], dim=-1)))
         mask = torch.arange(src.size(1)) < src_lens.unsqueeze(1)
         logits = []
         for t in range(trg_in.size(1)):
@@ -73,17 +76,17 @@ class Textbook(nn.Module):
 class TextbookLearner:
     """Its training step, with the optimizer and the clipping of torch."""
 
-    def __init__(self, model: Textbook, config: Config):
-        self.model, self.config = model, config
-        betas = (config.beta1, config.beta2)
-        self.optimizer = torch.optim.Adam(model.parameters(), config.lr, betas, config.eps)
+    def __init__(self, model: Textbook, settings: Settings):
+        self.model, adam = model, settings.optimizer
+        betas, self.max_norm = (adam.beta1, adam.beta2), adam.max_norm
+        self.optimizer = torch.optim.Adam(model.parameters(), adam.lr, betas, adam.eps)
 
     def step(self, batch: Batch) -> None:
         logits = self.model(batch.src, batch.src_lens, batch.trg_in)
         loss, tokens = masked_cross_entropy(logits, batch.trg_out)
         self.optimizer.zero_grad()
         (loss / tokens).backward()
-        nn.utils.clip_grad_norm_(self.model.parameters(), self.config.max_norm)
+        nn.utils.clip_grad_norm_(self.model.parameters(), self.max_norm)
         self.optimizer.step()
 
 
@@ -100,28 +103,29 @@ def in_turns(*contenders: Callable[[], object], rounds: int) -> list[float]:
     return [median(times[1:]) for times in seconds]
 
 
-def random_pairs(count: int, shortest: int, longest: int) -> ReversalDataset:
+def random_pairs(count: int, shortest: int, longest: int) -> list[Pair]:
     """Sentences of random ids and lengths, and the same in reverse."""
     rng = random.Random(1)
     ids = range(len(SPECIALS), VOCAB)
     sources = (rng.choices(ids, k=rng.randint(shortest, longest)) for _ in range(count))
-    return ReversalDataset(list(sources))
+    return [(src, src[::-1]) for src in sources]
 
 
 def training(
-    config: Config, shortest: int, longest: int, dtype: torch.dtype, bucket: bool
+    settings: Settings, shortest: int, longest: int, dtype: torch.dtype, bucket: bool
 ) -> float:
     """How many times as long the textbook takes for the same sentences: in the same batches, of
     similar length, or else, without `bucket`, in batches put together at random, as in tutorials.
     The medians of all batches are added up.
     """
-    set_up(config.seed)
-    pairs = random_pairs(8 * config.batch_size, shortest, longest)
-    model = build_model(config, VOCAB)
-    slow = TextbookLearner(Textbook(model).to(dtype), config)
-    fast = Learner(model.to(dtype), config, steps=10_000)
+    set_up(settings.run.seed)
+    pairs = random_pairs(8 * settings.run.batch_size, shortest, longest)
+    model = build_model(VOCAB, VOCAB)
+    slow = TextbookLearner(Textbook(model).to(dtype), settings)
+    fast = Learner(model.to(dtype), settings, steps=10_000)
     theirs, ours = (
-        batches(pairs, config.batch_size, seed=1, epoch=1, bucket=sort) for sort in (bucket, True)
+        batches(pairs, settings.run.batch_size, seed=1, epoch=1, bucket=sort)
+        for sort in (bucket, True)
     )
     seconds = [
         in_turns(partial(slow.step, their), partial(fast.step, our), rounds=5)
@@ -131,40 +135,43 @@ def training(
     return textbook / mine
 
 
-def data_share(config: Config) -> float:
+def data_share(settings: Settings) -> float:
     """The share of a training step that goes into making its batch."""
-    set_up(config.seed)
-    pairs = random_pairs(200 * config.batch_size, 3, 12)
-    learner = Learner(build_model(config, VOCAB), config, steps=10_000)
-    made = list(batches(pairs, config.batch_size, seed=1, epoch=1))
+    set_up(settings.run.seed)
+    pairs = random_pairs(200 * settings.run.batch_size, 3, 12)
+    learner = Learner(build_model(VOCAB, VOCAB), settings, steps=10_000)
+    ready = list(batches(pairs, settings.run.batch_size, seed=1, epoch=1))
 
     def make() -> None:
-        list(batches(pairs, config.batch_size, seed=1, epoch=1))
+        list(batches(pairs, settings.run.batch_size, seed=1, epoch=1))
 
-    data, steps = in_turns(make, lambda: [learner.step(batch) for batch in made[::10]], rounds=3)
+    data, steps = in_turns(make, lambda: [learner.step(batch) for batch in ready[::10]], rounds=3)
     return data / (data + 10 * steps)
 
 
-def decoding(config: Config, threads: int, count: int = 1000) -> float:
+def decoding(settings: Settings, threads: int, count: int = 1000) -> float:
     """How many times as long it takes to decode `count` sentences one at a time as together, in
     float32, on so many `threads`. The model is not trained: hardly any answer ends before it is cut
     off.
     """
-    set_up(config.seed)
+    set_up(settings.run.seed)
     torch.set_num_threads(threads)
-    model, sources = build_model(config, VOCAB).float().eval(), random_pairs(count, 3, 12).sources
+    model, sources = (
+        build_model(VOCAB, VOCAB).float().eval(),
+        [src for src, _ in random_pairs(count, 3, 12)],
+    )
     alone, together = in_turns(
         lambda: [decode(model, [src]) for src in sources], lambda: decode(model, sources), rounds=5
     )
     return alone / together
 
 
-def adam(config: Config) -> float:
+def adam(settings: Settings) -> float:
     """How many times as long as torch's, as it is by default, the step of our Adam takes."""
-    set_up(config.seed)
-    models = [build_model(config, VOCAB) for _ in range(2)]
-    for weight in (weight for model in models for weight in model.parameters()):
-        weight.grad = torch.randn_like(weight)
+    set_up(settings.run.seed)
+    models = [build_model(VOCAB, VOCAB) for _ in range(2)]
+    for param in (param for model in models for param in model.parameters()):
+        param.grad = torch.randn_like(param)
     ours, torchs = Adam(models[0].parameters()), torch.optim.Adam(models[1].parameters())
     mine, other = in_turns(ours.step, torchs.step, rounds=100)
     return mine / other
@@ -174,10 +181,10 @@ def one_step(length: int, batch_size: int) -> tuple[float, float]:
     """The seconds of a training step, and the MiB of memory that the process had at its peak, with
     all that it has imported. For a process of its own, as the peak is that of its life.
     """
-    config = Config()
-    set_up(config.seed)
-    learner = Learner(build_model(config, VOCAB), config, steps=10)
-    batch = collate(random_pairs(batch_size, length, length)[:])
+    settings = Settings.of()
+    set_up(settings.run.seed)
+    learner = Learner(build_model(VOCAB, VOCAB), settings, steps=10)
+    batch = collate(random_pairs(batch_size, length, length))
     (seconds,) = in_turns(lambda: learner.step(batch), rounds=3)
     status = Path("/proc/self/status")  # elsewhere than on Linux: not measured
     found = re.search(r"VmHWM:\s*(\d+) kB", status.read_text()) if status.exists() else None
@@ -186,21 +193,45 @@ def one_step(length: int, batch_size: int) -> tuple[float, float]:
 
 def benchmark() -> Iterator[tuple[str, float]]:
     """All names and values, each as soon as it is known."""
-    config = Config()
+    settings = Settings.of()
     for shortest, longest in ((3, 12), (30, 50)):
         for dtype in (torch.float32, torch.float64):
             name = f"training, {shortest} to {longest} words, {str(dtype).removeprefix('torch.')}"
             for bucket in (True, False):
-                ratio = training(config, shortest, longest, dtype, bucket)
+                ratio = training(settings, shortest, longest, dtype, bucket)
                 order = "same" if bucket else "random"
                 yield f"{name}, textbook in {order} batches / ours", ratio
     for threads, named in ((1, "one thread"), (2, "two threads")):
-        yield f"decoding, {named}, one at a time / together", decoding(config, threads)
-    yield "Adam, ours / torch's", adam(config)
-    yield "making a batch, share of a training step", data_share(config)
+        yield f"decoding, {named}, one at a time / together", decoding(settings, threads)
+    yield "Adam, ours / torch's", adam(settings)
+    yield "making a batch, share of a training step", data_share(settings)
     with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as alone:
         for words, sentences in GROWTH:
             seconds, peak = alone.submit(one_step, words, sentences).result()
             name = f"step with {words} words in a sentence and {sentences} in a batch"
             yield f"{name}, seconds", seconds
             yield f"{name}, MiB", peak
+
+
+def run(args: argparse.Namespace) -> None:
+    """Measure training, decoding and Adam beside plainer ways, and how a step grows."""
+    values = {}
+    for name, value in benchmark():
+        rounded = float(f"{value:.3g}")
+        print(f"{name}: {rounded:g}", flush=True)
+        values[name] = rounded if isfinite(rounded) else None  # JSON has no NaN
+    if args.json:
+        write(args.json, (json.dumps(values, indent=1) + "\n").encode())
+
+
+def add_arguments(parser: Parser) -> None:
+    parser.add_argument(
+        "--json", type=output_file, metavar="FILE", help="write the values to this file, too"
+    )
+
+
+def output_file(text: str) -> Path:
+    path = Path(text)
+    if not path.parent.is_dir() or (path.exists() and not path.is_file()):
+        raise argparse.ArgumentTypeError(f"must be a file in an existing folder, not {text!r}")
+    return path

@@ -33,31 +33,42 @@ class DecoderLayer(nn.TransformerDecoderLayer):
         and `memory` (B, S, E). Returns (B, T, E) and the weights (B, T, S), the mean of all heads.
         """
         query = self.norm1(trg)
-        trg = trg + self.self_attn(query, query, query, attn_mask=causal, need_weights=False)[0]
+        context, _ = self.self_attn(query, query, query, attn_mask=causal, need_weights=False)
+        trg = trg + self.dropout1(context)
         query = self.norm2(trg)
-        found, weights = self.multihead_attn(query, memory, memory, key_padding_mask=~mask)
-        trg = trg + found
-        return trg + self.linear2(self.activation(self.linear1(self.norm3(trg)))), weights
+        context, weights = self.multihead_attn(query, memory, memory, key_padding_mask=~mask)
+        trg = trg + self.dropout2(context)
+        hidden = self.dropout(self.activation(self.linear1(self.norm3(trg))))
+        return trg + self.dropout3(self.linear2(hidden)), weights
 
 
 class Transformer(nn.Module):
     """Encoder and decoder without recurrence: every position reads all others at once."""
 
+    copies = any_length = False
+
     def __init__(
-        self, src_size: int, trg_size: int, emb_size: int, hidden_size: int, heads: int, layers: int
+        self,
+        src_size: int,
+        trg_size: int,
+        emb_size: int = 64,
+        hidden_size: int = 64,
+        heads: int = 4,
+        layers: int = 2,
+        dropout: float = 0.0,
     ):
         """`hidden_size` is that of the feed-forward layers; `heads` must divide `emb_size`."""
         super().__init__()
         self.src_embedding = nn.Embedding(src_size, emb_size)
         self.trg_embedding = nn.Embedding(trg_size, emb_size)
-        self.position = PositionalEncoding(emb_size)
-        sizes = {"d_model": emb_size, "nhead": heads, "dim_feedforward": hidden_size}
-        how = {"dropout": 0.0, "batch_first": True, "norm_first": True}
-        layer = nn.TransformerEncoderLayer(**sizes, **how)
+        self.position, self.dropout = PositionalEncoding(emb_size), nn.Dropout(dropout)
+        options = {"d_model": emb_size, "nhead": heads, "dim_feedforward": hidden_size}
+        options |= {"dropout": dropout, "batch_first": True, "norm_first": True}
+        layer = nn.TransformerEncoderLayer(**options)
         self.encoder = nn.TransformerEncoder(
             layer, layers, nn.LayerNorm(emb_size), enable_nested_tensor=False
         )
-        self.layers = nn.ModuleList([DecoderLayer(**sizes, **how) for _ in range(layers)])
+        self.layers = nn.ModuleList([DecoderLayer(**options) for _ in range(layers)])
         self.norm = nn.LayerNorm(emb_size)
         self.output = nn.Linear(emb_size, trg_size)
 
@@ -71,14 +82,16 @@ class Transformer(nn.Module):
     def encode(self, src: Tensor, src_lens: Tensor) -> tuple[Tensor, Tensor]:
         """What the decoder looks at: the memory (B, S, E) and the mask (B, S) of real tokens."""
         mask = torch.arange(src.size(1), device=src.device) < src_lens.unsqueeze(1)
-        memory = self.encoder(self.position(self.src_embedding(src)), src_key_padding_mask=~mask)
+        memory = self.encoder(
+            self.dropout(self.position(self.src_embedding(src))), src_key_padding_mask=~mask
+        )
         return memory, mask
 
     def decode(self, trg_in: Tensor, memory: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """The features (B, T, E) from which `output` predicts the next words, and the weights."""
         length = trg_in.size(1)
         causal = torch.ones(length, length, dtype=torch.bool, device=trg_in.device).triu(diagonal=1)
-        trg = self.position(self.trg_embedding(trg_in))
+        trg = self.dropout(self.position(self.trg_embedding(trg_in)))
         for layer in self.layers:
             trg, weights = layer(trg, causal, memory, mask)
         return self.norm(trg), weights

@@ -1,4 +1,4 @@
-"""What a run stands on: seed, device, precision, and the processes that share the work."""
+"""What a run stands on: the device, and the processes that share the work."""
 
 import os
 from collections.abc import Iterator
@@ -18,16 +18,6 @@ def choose_device(name: str) -> str:
     if name == "cuda" and not torch.cuda.is_available():
         raise ValueError("there is no GPU that torch can use: choose another --device")
     return "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"
-
-
-def set_up(seed: int, device: str = "cpu") -> None:
-    """Seeds the random numbers and sets the precision: float32 on a GPU, float64 on a CPU. There
-    runs are repeatable, digit for digit, also on another machine. One thread, since a second gains
-    little in training at these sizes and changes the rounding.
-    """
-    torch.manual_seed(seed)
-    torch.set_default_dtype(torch.float64 if device == "cpu" else torch.float32)
-    torch.set_num_threads(1)
 
 
 @contextmanager

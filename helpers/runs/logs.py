@@ -4,12 +4,10 @@ from math import isfinite
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from helpers.build import Model
-from helpers.data import collate
-from helpers.learner import Step
-from helpers.tasks import Task
+from helpers.data import TaskData, collate
+from helpers.runs.step import Step
 
 
 class Log:
@@ -20,16 +18,17 @@ class Log:
     """
 
     def __init__(self, log_dir: Path | None, done: int = 0):
-        self.writer = None
+        self.writer, self.done = None, done
         if log_dir:
             from torch.utils.tensorboard import SummaryWriter  # here, since it takes a second
 
             self.writer = SummaryWriter(log_dir, purge_step=done + 1)
 
-    def step(self, number: int, step: Step) -> None:
-        """A point of each curve of the training steps."""
+    def step(self, step: Step) -> None:
+        """The next point of each curve of the training steps."""
+        self.done += 1
         if self.writer:
-            add = self.writer.add_scalar
+            add, number = self.writer.add_scalar, self.done
             add("train/loss", step.loss / step.tokens, number)
             add("train/learning rate", step.lr, number)
             if isfinite(step.norm):  # else the step was left out
@@ -37,17 +36,18 @@ class Log:
                 add("train/gradient norm, clipped", step.clipped, number)
 
     @torch.no_grad()
-    def epoch(self, number: int, record: dict, model: Model, task: Task) -> None:
+    def epoch(self, record: dict, model: nn.Module, data: TaskData) -> None:
         """A point of each curve of the epochs, and the attention on one validation source, the
         first of eight tokens or near that.
         """
         if self.writer:
+            number = self.done
             self.writer.add_scalar("valid/loss", record["valid loss"], number)
             self.writer.add_scalar("valid/exact match", record["valid exact match"], number)
-            pair = min(task.pairs.valid, key=lambda pair: abs(len(pair[0]) - 8))
+            pair = min(data.pairs.valid, key=lambda pair: abs(len(pair[0]) - 8))
             batch = collate([pair]).to(next(model.parameters()).device)
             _, weights = model(batch.src, batch.src_lens, batch.trg_in)
-            src, trg = task.vocab.decode(pair[0]), task.trg_vocab.decode(pair[1])
+            src, trg = data.vocab.decode(pair[0]), data.trg_vocab.decode(pair[1])
             if weights.any():  # else a model without attention
                 self.writer.add_figure("attention", draw(weights[0].cpu(), src, trg), number)
             self.writer.flush()  # before the checkpoint, so that a run that goes on lacks no point

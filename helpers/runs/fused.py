@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from helpers.model import AdditiveAttention, Decoder, Encoder, Seq2Seq
+from helpers.model import Decoder, Encoder, Seq2Seq
 
 sigmoid_backward = torch.ops.aten.sigmoid_backward.grad_input  # (d, s) -> d * s * (1 - s)
 tanh_backward = torch.ops.aten.tanh_backward.grad_input  # (d, n) -> d * (1 - n * n)
@@ -219,29 +219,22 @@ def run_decoder(
 
 
 class Fused(nn.Module):
-    """A module to call in place of a model in training. It is faster for a `Seq2Seq` with additive
-    attention, on a CPU and in full precision, if the two agree on a few words of the first batch.
-    In all other cases, and for steps that read own words, the model itself is called. A model that
-    is changed later needs a new `Fused`; of its parts, those in the loops call no hooks.
+    """A module to call in place of the model of the assignment in training. It is faster on a CPU
+    and in full precision, if the two agree on a few words of the first batch. In all other cases
+    the model itself is called. A model that is changed later needs a new `Fused`; of its parts,
+    those in the loops call no hooks.
     """
 
-    def __init__(self, model: nn.Module):
+    def __init__(self, model: Seq2Seq):
         super().__init__()
         self.model, self.agrees = model, None  # not known yet
 
-    def forward(
-        self, src: Tensor, src_lens: Tensor, trg_in: Tensor, forced: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, src: Tensor, src_lens: Tensor, trg_in: Tensor) -> tuple[Tensor, Tensor]:
         """Logits (B, T, V) and weights (B, T, S), as the model returns them for sources (B, S) of
-        `src_lens` (B,) real tokens, the true previous words `trg_in` (B, T) and `forced` (B, T).
+        `src_lens` (B,) real tokens and the true previous words `trg_in` (B, T).
         """
         model, given = self.model, (src, src_lens, trg_in)
-        if forced is not None:
-            return model(*given, forced)
-        additive = isinstance(model, Seq2Seq) and isinstance(
-            model.decoder.attention, AdditiveAttention
-        )
-        if not additive or src.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
+        if src.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
             return model(*given)
         if self.agrees is None and src.numel() and trg_in.numel():
             self.agrees = self.compare(src, trg_in)
@@ -249,11 +242,9 @@ class Fused(nn.Module):
 
     def run(self, src: Tensor, src_lens: Tensor, trg_in: Tensor) -> tuple[Tensor, Tensor]:
         """As `forward`, in the fast way."""
-        encoder, decoder = self.model.encoder, self.model.decoder
-        enc_outputs, state = (
-            run_encoder(encoder, src, src_lens) if encoder.pack else encoder(src, src_lens)
-        )
-        return run_decoder(decoder, trg_in, state, enc_outputs, self.model.visible(src, src_lens))
+        enc_outputs, state = run_encoder(self.model.encoder, src, src_lens)
+        mask = torch.arange(src.size(1)) < src_lens.unsqueeze(1)
+        return run_decoder(self.model.decoder, trg_in, state, enc_outputs, mask)
 
     @torch.inference_mode(False)  # in which there would be no gradients
     @torch.enable_grad()
@@ -263,19 +254,19 @@ class Fused(nn.Module):
         """
         few = [ids.flatten()[torch.arange(64) % ids.numel()].view(4, 16) for ids in (src, trg_in)]
         given = few[0], torch.tensor([16, 9, 4, 1]), few[1]
-        weights = [weight for weight in self.model.parameters() if weight.requires_grad]
+        params = [param for param in self.model.parameters() if param.requires_grad]
 
         def results(run) -> list[Tensor]:
             values = run(*given)
             total = sum(value.square().sum() for value in values)
-            grads = torch.autograd.grad(total, weights, materialize_grads=True) if weights else []
+            grads = torch.autograd.grad(total, params, materialize_grads=True) if params else []
             return [*values, *grads]
 
         def close(some: Tensor, other: Tensor) -> bool:
             if some.shape != other.shape or some.dtype != other.dtype:
                 return False
-            near, largest = torch.finfo(some.dtype).eps ** 0.5, some.abs().max().item()
-            return torch.allclose(some, other, rtol=near, atol=near * max(1, largest))
+            rtol, largest = torch.finfo(some.dtype).eps ** 0.5, some.abs().max().item()
+            return torch.allclose(some, other, rtol=rtol, atol=rtol * max(1, largest))
 
         expected = results(self.model)
         try:

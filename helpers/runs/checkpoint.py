@@ -5,6 +5,7 @@ and `epoch-NNN.pt` of the last epochs, and `best.pt`. Once it is over, they move
 those of an earlier run, which until then stay as they are.
 """
 
+import hashlib
 import io
 import os
 import shutil
@@ -12,18 +13,17 @@ import warnings
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from filelock import FileLock, Timeout
+from torch import nn
 
-from helpers.build import Model, build_model
-from helpers.config import Config
-from helpers.data import Vocab
+from helpers.data import TaskData, Vocab
+from helpers.runs.settings import Settings
 
-FORMAT = "seq2seq 3"
+FORMAT = "seq2seq 4"
 UNFINISHED = "unfinished"
 NEW, OLD = f"{UNFINISHED}.new", f"{UNFINISHED}.old"  # for a moment, when a run begins
 KEPT = 3  # epoch-NNN.pt files; older ones are removed
@@ -32,14 +32,19 @@ KEPT = 3  # epoch-NNN.pt files; older ones are removed
 class Checkpoint(NamedTuple):
     """What a file holds."""
 
-    model: Model
+    model: nn.Module
     vocab: Vocab  # of the source
     trg_vocab: Vocab  # of the target
-    config: Config
+    settings: Settings
     history: list[dict]  # what was reported of each epoch, up to the one saved here
     corpus: str | None  # the text file trained on; None is data that we generate
-    digest: str  # of the data, `Task.digest()`
+    digest: str  # of the data, see `digest`
     learner: dict  # moments, schedule, scaler and random numbers: what training on needs
+
+
+def digest(data: TaskData) -> str:
+    """A fingerprint of the sentences: the same text and splits, the same digest."""
+    return hashlib.sha256(repr((data.sentences, data.references)).encode()).hexdigest()
 
 
 def save(checkpoint: Checkpoint, *paths: Path) -> None:
@@ -49,14 +54,14 @@ def save(checkpoint: Checkpoint, *paths: Path) -> None:
     """
     content = {
         "format": FORMAT,
-        "config": asdict(checkpoint.config),
+        "settings": checkpoint.settings.flat(),
         "vocabs": [
             (vocab.words, vocab.exact) for vocab in (checkpoint.vocab, checkpoint.trg_vocab)
         ],
         "history": checkpoint.history,
         "corpus": checkpoint.corpus,
         "digest": checkpoint.digest,
-        "weights": checkpoint.model.state_dict(),
+        "parameters": checkpoint.model.state_dict(),
         "learner": checkpoint.learner,
     }
     buffer = io.BytesIO()
@@ -109,24 +114,18 @@ def load(path: Path) -> Checkpoint:
             content = torch.load(data, weights_only=True, map_location="cpu")
         if content["format"] != FORMAT:
             raise ValueError
-        config, weights = Config(**content["config"]), content["weights"]
-        vocabs = [Vocab(*vocab) for vocab in content["vocabs"]]
-        model = build_model(config, *map(len, vocabs))
-        model = model.to(next(iter(weights.values())).dtype).eval()
-        model.load_state_dict(weights)
+        given = {name: value for name, value in content["settings"].items() if value is not None}
+        settings, vocabs = Settings.of(**given), [Vocab(*vocab) for vocab in content["vocabs"]]
+        model = settings.model.build(*map(len, vocabs)).to(settings.run.dtype).eval()
+        model.load_state_dict(content["parameters"])
         rest = (content[name] for name in ("history", "corpus", "digest", "learner"))
-        return Checkpoint(model, *vocabs, config, *rest)
+        return Checkpoint(model, *vocabs, settings, *rest)
     except MemoryError:
         raise
     except Exception:  # there are as many ways for a broken file to fail as there are files
         raise ValueError(
             f"{path} is damaged, or no checkpoint of this version of `train`"
         ) from None
-
-
-def default_folder(task: str = Config.task, model: str = Config.model) -> Path:
-    """Where `train` keeps a run, and `reverse` and `translate` look for one."""
-    return Path("checkpoints", task if model == Config.model else f"{task}-{model}")
 
 
 def is_unfinished(folder: Path) -> bool:

@@ -1,0 +1,110 @@
+"""Is it luck? `python -m helpers seeds` trains two models from several seeds and measures them.
+
+Prints comma-separated values. The model of the assignment has one line a seed: how many of its
+10,000 test sentences of 1 to 12 words its best epoch reverses without a fault. The model for any
+length has a line for each seed, length and share of words that are unseen. To it, all unseen words
+are the same `<unk>`: of sentences without any other word it has seen one when it has seen them all.
+"""
+
+import argparse
+import random
+import sys
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from torch import nn
+from tqdm import tqdm
+
+from helpers.commands.shell import Parser
+from helpers.data import SPECIALS, UNK
+from helpers.metrics import matches
+from helpers.runs import checkpoint
+from helpers.runs.loop import fit_apart
+from helpers.runs.settings import Settings
+from helpers.search.answers import answer_ids
+from helpers.search.copying import decode_by_copying
+
+PLAIN, ANY_LENGTH = Settings.of(), Settings.of(attention="location")
+COUNTS = {  # words in a sentence and share of them that are unseen: how many sentences
+    **{(length, unseen): 200 for length in (10, 100) for unseen in (1.0, 0.5, 0.0)},
+    **{(1_000, unseen): 50 for unseen in (1.0, 0.5)},
+    (10_000, 1.0): 2,
+}
+
+
+def random_sources(
+    length: int, count: int, unseen: float, vocab_size: int, seed: int
+) -> list[list[int]]:
+    """`count` sentences of `length` ids, each `UNK` with the probability `unseen`, or else one of
+    the words of a vocabulary.
+    """
+    rng = random.Random(seed)
+
+    def draw() -> int:
+        return UNK if rng.random() < unseen else rng.randrange(len(SPECIALS), vocab_size)
+
+    return [[draw() for _ in range(length)] for _ in range(count)]
+
+
+def count_right(model: nn.Module, sources: list[list[int]]) -> int:
+    """How many of the sources a model that copies reads from the last place to the first. Equal
+    ones are decoded once.
+    """
+    distinct = Counter(map(tuple, sources))
+    answers = decode_by_copying(model, [list(src) for src in distinct])
+    both = zip(distinct.items(), answers, strict=True)
+    return sum(n for (src, n), places in both if places == list(range(len(src), 0, -1)))
+
+
+def measure(model: nn.Module, vocab_size: int, length: int, unseen: float, seed: int) -> dict:
+    """One line of the table, of the model for any length."""
+    sources = random_sources(length, COUNTS[length, unseen], unseen, vocab_size, seed)
+    right = count_right(model, sources)
+    line = {"model": "any length", "seed": seed, "words": length, "unseen": unseen}
+    return line | {"right": right, "of": len(sources)}
+
+
+def trained(settings: Settings, name: str) -> tuple[checkpoint.Checkpoint, float]:
+    """The checkpoint `name` of a run with the settings, and the seconds of the training."""
+    with TemporaryDirectory() as place:
+        _, seconds = fit_apart(settings, Path(place))
+        return checkpoint.load(Path(place, name)), round(seconds, 1)
+
+
+def train_and_measure(seed: int) -> list[dict]:
+    """All lines of one seed, with the seconds that each training took."""
+    best, seconds = trained(PLAIN.having(seed=seed), "best.pt")
+    sources, targets = zip(*PLAIN.task.load(seed).pairs.test, strict=True)
+    right = sum(matches(answer_ids(best.model, sources), targets))
+    plain = {"model": "assignment", "seed": seed, "words": "1 to 12", "unseen": 0.0}
+    plain |= {"right": right, "of": len(sources), "seconds": seconds}
+    last, seconds = trained(ANY_LENGTH.having(seed=seed), "last.pt")
+    lines = [measure(last.model, len(last.vocab), *case, seed) for case in COUNTS]
+    return [plain, *(line | {"seconds": seconds} for line in lines)]
+
+
+def run(args: argparse.Namespace) -> None:
+    """Train the model of the assignment and that for any length from several seeds, and count what
+    they reverse without a fault.
+    """
+    if not 1 <= args.seeds <= 1000:
+        raise ValueError(f"--seeds must lie between 1 and 1000, not {args.seeds}")
+    with ProcessPoolExecutor(2, get_context("spawn")) as processes:
+        tables = processes.map(train_and_measure, range(1, args.seeds + 1))
+        try:
+            for i, lines in enumerate(tqdm(tables, "seeds", args.seeds)):
+                if i == 0:
+                    print(*lines[0], sep=",")
+                for line in lines:
+                    print(*line.values(), sep=",")
+                sys.stdout.flush()
+        except OSError:  # nobody can read the rest
+            processes.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def add_arguments(parser: Parser) -> None:
+    parser.add_argument("--seeds", type=int, default=10, metavar="N", help="1 to N (default: 10)")

@@ -1,0 +1,143 @@
+"""`python -m helpers train`"""
+
+import argparse
+import sys
+import time
+from contextlib import nullcontext
+from dataclasses import fields
+from functools import partial
+from pathlib import Path
+
+from helpers.commands.shell import FIRST, Parser, log
+from helpers.runs import checkpoint
+from helpers.runs.checkpoint import Checkpoint
+from helpers.runs.device import choose_device, processes
+from helpers.runs.fields import Group
+from helpers.runs.loop import Run, fit, is_over, prepare
+from helpers.runs.settings import DEFAULTS, KINDS, RunSettings, Settings
+
+GROUPS = [kind for kinds in KINDS.values() for kind in kinds.values()] + [RunSettings]
+NAMES = [*KINDS, *dict.fromkeys(spec.name for group in GROUPS for spec in fields(group))]
+
+
+def run(args: argparse.Namespace) -> None:
+    """Train a model; its best epoch becomes the checkpoint best.pt."""
+    flags = {name: getattr(args, name) for name in NAMES if hasattr(args, name)}
+    folder = args.checkpoint_dir or default_folder(flags)
+    with checkpoint.claim(folder) if FIRST and folder.is_dir() else nullcontext():
+        begin_or_resume(args, flags, folder)
+
+
+def default_folder(flags: dict) -> Path:
+    """The folder of the task and the model that are asked for."""
+    return Settings.of(**flags | {"device": "cpu", "amp": False}).folder()
+
+
+def begin_or_resume(args: argparse.Namespace, flags: dict, folder: Path) -> None:
+    saved = checkpoint.latest(folder) if args.resume or checkpoint.is_unfinished(folder) else None
+    if saved and saved.history and not args.resume:
+        raise ValueError(
+            f"{folder} holds a run that was broken off: go on with --resume, or remove "
+            f"{folder / checkpoint.UNFINISHED} to begin anew"
+        )
+    saved = saved if args.resume else None
+    device = choose_device(flags.get("device", saved.settings.run.device if saved else "auto"))
+    flags = flags | {"device": device}
+    if saved:
+        settings = saved.settings.having(**flags)
+        saved.settings.check_same(settings)
+    else:
+        half = device == "cuda" and flags.get("precision") != "float64"
+        settings = Settings.of(**{"amp": half} | flags)
+    if settings.run.amp and device == "cpu":
+        raise ValueError("mixed precision needs a GPU: leave out --amp")
+    with processes(device):
+        if args.resume and not saved:
+            log(f"nothing to resume in {folder}: a new run begins")
+        if saved and is_over(saved.history, settings.run):
+            log(f"the run in {folder} is over already; this is what it said")
+        train_model(args, settings, folder, saved)
+
+
+def train_model(
+    args: argparse.Namespace, settings: Settings, folder: Path, saved: Checkpoint | None
+) -> None:
+    corpus = str(Path(args.corpus).resolve()) if args.corpus is not None else None
+    corpus = saved.corpus if saved and corpus is None else corpus
+    data, model = prepare(settings, corpus)
+    if data.left_out:
+        log(f"left out {data.left_out} sentences of more than {settings.task.max_length} tokens")
+    sizes = ", ".join(f"{len(part)} {name}" for name, part in data.pairs._asdict().items())
+    log(f"pairs: {sizes}; vocabulary: {len(data.vocab)} and {len(data.trg_vocab)} symbols")
+    run = Run(model, data, settings, saved)
+    run.corpus = corpus
+    log_dir = args.log_dir or Path("runs", folder.name)
+    started = time.perf_counter()
+    report = partial(print, flush=True)  # each line when it is known, also in a file or a pipe
+    fit(run, folder, log_dir, report, sys.stderr)
+    if not (saved and is_over(saved.history, settings.run)):
+        log(f"trained in {time.perf_counter() - started:.0f} s")
+    if FIRST:
+        print(f"checkpoint: {folder / 'best.pt'}")
+
+
+def add_arguments(parser: Parser) -> None:
+    for group, kinds in KINDS.items():
+        section = parser.add_argument_group(group)
+        default = f"(default: {DEFAULTS[group]})"
+        section.add_argument(
+            f"--{group}", default=argparse.SUPPRESS, choices=list(kinds), help=default
+        )
+        for name in dict.fromkeys(spec.name for kind in kinds.values() for spec in fields(kind)):
+            add_setting(section, name, kinds)
+    section = parser.add_argument_group("run")
+    for spec in fields(RunSettings):
+        add_setting(section, spec.name, {"run": RunSettings})
+    section = parser.add_argument_group("files")
+    section.add_argument(
+        "--corpus",
+        metavar="FILE",
+        help="train on this text, one sentence (or english<tab>french) a line, not on a grammar",
+    )
+    add_folder = partial(section.add_argument, type=folder_name, metavar="DIR")
+    add_folder(
+        "--checkpoint-dir", help="for the checkpoints (default: checkpoints/TASK, or TASK-MODEL)"
+    )
+    add_folder("--log-dir", help="for TensorBoard (default: runs/NAME of the checkpoint folder)")
+    section.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with the run in the checkpoint folder that was broken off, with its settings",
+    )
+
+
+def add_setting(section, name: str, kinds: dict[str, type[Group]]) -> None:
+    """A flag for a field that some of the `kinds` of a group have, with what `--help` says of it.
+    Only a flag that the user gives appears among the results.
+    """
+    specs = {kind: spec for kind in kinds for spec in fields(kinds[kind]) if spec.name == name}
+    spec, *_ = specs.values()
+    usual = {"device": "auto", "amp": "on a GPU", "precision": "float64, on a GPU float32"}
+    defaults = {kind: spec.metadata["default"] for kind, spec in specs.items()}
+    default = usual.get(name, spec.metadata["default"])
+    if len(set(defaults.values())) > 1:
+        default = ", ".join(f"{kind} {value}" for kind, value in defaults.items())
+    help = "" if len(specs) == len(kinds) else f"{', '.join(specs)}: "
+    help += spec.metadata["help"]
+    for other, values in spec.metadata["needs"].items():
+        help += f", with {other} {' or '.join(values)}"
+    options = {"type": spec.type, "metavar": "X"}
+    if name == "device":
+        options = {"choices": ("auto", *spec.metadata["options"])}
+    elif name == "amp":
+        options = {"action": argparse.BooleanOptionalAction}
+    elif "options" in spec.metadata:
+        options = {"choices": spec.metadata["options"]}
+    flag, help = "--" + name.replace("_", "-"), f"{help} (default: {default})"
+    section.add_argument(flag, default=argparse.SUPPRESS, help=help, **options)
+
+
+def folder_name(text: str) -> Path:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("must not be empty")
+    return Path(text)

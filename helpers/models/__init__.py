@@ -1,0 +1,121 @@
+"""A model by its name, with all that is special about it: its settings, its recipe, its parts.
+
+Whatever its insides, a model can be called with a source and the true previous words, and answers
+with logits (B, T, V) and attention weights (B, T, S); `start` and `next_word` write word by word.
+It says whether it `copies` (answers by pointing), and whether it takes `any_length`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import nn
+
+from helpers.model import build_model, init_parameters
+from helpers.models.location import LocationSeq2Seq
+from helpers.models.recurrent import ATTENTIONS, CELLS, RecurrentSeq2Seq
+from helpers.models.transformer import Transformer
+from helpers.runs.fields import Group, choice, number
+from helpers.runs.fused import Fused
+
+
+class ModelSettings(Group):
+    """The settings of a kind of model, as fields. Each has a `name` and makes the model."""
+
+    name: str
+    copies = False  # whether it can only learn tasks whose target mirrors the source
+
+    @classmethod
+    def recipe(cls, flags: Mapping) -> dict:
+        """Defaults of its own, of settings of any group, for what is asked for by `flags`."""
+        return {}
+
+    def label(self) -> str:
+        """What a folder of it is called, after the task: "" for the model of the assignment."""
+        return self.name
+
+    def build(self, src_size: int, trg_size: int) -> nn.Module:
+        """The model for vocabularies of so many symbols, with fresh parameters in torch's default
+        dtype.
+        """
+        raise NotImplementedError
+
+    def in_training(self, model: nn.Module) -> nn.Module:
+        """What is called in the place of the model in training: the same, or something faster."""
+        return model
+
+
+@dataclass(frozen=True)
+class RecurrentSettings(ModelSettings):
+    """Recurrent encoder-decoders."""
+
+    name = "recurrent"
+
+    cell: str = choice("gru", tuple(CELLS), "what encoder and decoder are made of")
+    attention: str = choice("bahdanau", tuple(ATTENTIONS), "how the decoder looks back")
+    emb_size: int = number(64, 1, 4096, "size of an embedding")
+    hidden_size: int = number(64, 1, 4096, "size of a state, or of a feed-forward layer")
+    attn_size: int = number(
+        64,
+        1,
+        4096,
+        "size of the hidden layer of the attention",
+        needs={"attention": ("bahdanau", "location")},
+    )
+    layers: int = number(1, 1, 64, "layers of the encoder, and of the decoder")
+    dropout: float = number(0.0, 0, 0.9, "share of the numbers between the parts that become 0")
+
+    @classmethod
+    def recipe(cls, flags: Mapping) -> dict:
+        if flags.get("attention") != "location":
+            return {}
+        sizes = {"max_length": 10, "per_length": 700, "epochs": 6}
+        return sizes | {"unk_rate": 0.9, "dropout": 0.2}
+
+    @property
+    def copies(self) -> bool:
+        return self.attention == "location"
+
+    @property
+    def is_of_the_assignment(self) -> bool:
+        chosen = self.cell, self.attention, self.layers, self.dropout
+        return chosen == ("gru", "bahdanau", 1, 0)
+
+    def label(self) -> str:
+        parts = [self.cell] if self.cell != "gru" else []
+        parts += [self.attention] if self.attention != "bahdanau" else []
+        return "-".join(parts)
+
+    def build(self, src_size: int, trg_size: int) -> nn.Module:
+        if self.is_of_the_assignment:
+            return build_model(src_size, trg_size, self.emb_size, self.hidden_size, self.attn_size)
+        kind = LocationSeq2Seq if self.copies else RecurrentSeq2Seq
+        return init_parameters(kind(src_size, trg_size, **vars(self)))
+
+    def in_training(self, model: nn.Module) -> nn.Module:
+        return Fused(model) if self.is_of_the_assignment else model
+
+
+@dataclass(frozen=True)
+class TransformerSettings(ModelSettings):
+    """The Transformer."""
+
+    name = "transformer"
+
+    emb_size: int = number(64, 1, 4096, "size of an embedding")
+    hidden_size: int = number(64, 1, 4096, "size of a state, or of a feed-forward layer")
+    heads: int = number(4, 1, 64, "attention heads; they must divide emb_size")
+    layers: int = number(2, 1, 64, "layers of the encoder, and of the decoder")
+    dropout: float = number(0.0, 0, 0.9, "share of the numbers between the parts that become 0")
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.emb_size % self.heads or self.emb_size % 2:
+            raise ValueError(
+                f"emb_size must be even and divisible by heads: {self.emb_size} and {self.heads}"
+            )
+
+    def build(self, src_size: int, trg_size: int) -> nn.Module:
+        return init_parameters(Transformer(src_size, trg_size, **vars(self)))
+
+
+MODELS = {model.name: model for model in (RecurrentSettings, TransformerSettings)}

@@ -1,0 +1,168 @@
+"""Recurrent encoder-decoders whose parts are chosen one by one: the cell (GRU, or LSTM as in
+Sutskever, Vinyals and Le 2014, arXiv:1409.3215), the attention, the layers, and dropout.
+
+With a GRU, additive attention, one layer and no dropout this is the model of the assignment.
+
+Shapes: B batch, S source length, T target length, E embedding, H hidden, C context (2H, or 0
+without attention), V vocabulary. In a mask, True is a real token.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from helpers.model import AdditiveAttention, State
+from helpers.models.attentions import LocationAttention, LuongAttention, NoAttention
+
+LAYERS = {"gru": nn.GRU, "lstm": nn.LSTM}
+CELLS = {"gru": nn.GRUCell, "lstm": nn.LSTMCell}
+ATTENTIONS = {  # of the sizes of the query, of the values, and of the hidden layer of the attention
+    "bahdanau": AdditiveAttention,
+    "luong": lambda query_size, value_size, _: LuongAttention(query_size, value_size),
+    "luong-dot": lambda query_size, value_size, _: LuongAttention(query_size, value_size, False),
+    "location": LocationAttention,
+    "none": lambda query_size, value_size, _: NoAttention(),
+}
+
+
+class RecurrentEncoder(nn.Module):
+    """Reads the source in both directions, in one layer or several, one on top of the other."""
+
+    def __init__(
+        self,
+        vocab_size: int,
+        emb_size: int,
+        hidden_size: int,
+        cell: str,
+        layers: int,
+        dropout: float,
+    ):
+        super().__init__()
+        self.embedding, self.dropout = nn.Embedding(vocab_size, emb_size), nn.Dropout(dropout)
+        sizes = {"input_size": emb_size, "hidden_size": hidden_size, "num_layers": layers}
+        self.rnn = LAYERS[cell](
+            **sizes, dropout=dropout if layers > 1 else 0, batch_first=True, bidirectional=True
+        )
+        self.bridge = nn.Linear(2 * hidden_size, hidden_size)  # from two directions to one
+        self.cell_bridge = nn.Linear(2 * hidden_size, hidden_size) if cell == "lstm" else None
+
+    def forward(self, src: Tensor, src_lens: Tensor) -> tuple[Tensor, State]:
+        """Reads `src` (B, S) of `src_lens` (B,) real tokens. Returns the top layer's hidden state
+        at every token (B, S, 2H), 0 on padding, and the decoder's first state: for each layer its
+        hidden state (B, H), in an LSTM followed by its cell (B, H).
+        """
+        emb = self.dropout(self.embedding(src))  # (B, S, E)
+        lens, length = src_lens.cpu(), src.size(1)  # torch wants these lengths on the CPU
+        packed = pack_padded_sequence(emb, lens, batch_first=True, enforce_sorted=False)
+        packed, final = self.rnn(packed)
+        enc_outputs, _ = pad_packed_sequence(packed, batch_first=True, total_length=length)
+        if self.cell_bridge is None:
+            return self.dropout(enc_outputs), tuple(torch.tanh(self.bridge(join(final))))
+        hidden, cell = torch.tanh(self.bridge(join(final[0]))), self.cell_bridge(join(final[1]))
+        state = (part for layer in zip(hidden, cell, strict=True) for part in layer)
+        return self.dropout(enc_outputs), tuple(state)
+
+
+def join(final: Tensor) -> Tensor:
+    """The final states of both directions of each layer (2 layers, B, H) as (layers, B, 2H)."""
+    forth, back = final.unflatten(0, (-1, 2)).unbind(dim=1)
+    return torch.cat([forth, back], dim=-1)
+
+
+class RecurrentDecoder(nn.Module):
+    """Looks at the source before every word that it writes, with the hidden state of its top layer
+    as the query. The first layer reads the previous word and the context.
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        emb_size: int,
+        hidden_size: int,
+        cell: str,
+        attention: str,
+        attn_size: int | None,
+        layers: int,
+        dropout: float,
+    ):
+        super().__init__()
+        self.embedding, self.dropout = nn.Embedding(vocab_size, emb_size), nn.Dropout(dropout)
+        self.attention = ATTENTIONS[attention](hidden_size, 2 * hidden_size, attn_size)
+        context_size = 0 if attention == "none" else 2 * hidden_size
+        inputs = [emb_size + context_size] + [hidden_size] * (layers - 1)
+        self.cells = nn.ModuleList([CELLS[cell](size, hidden_size) for size in inputs])
+        self.output = nn.Linear(hidden_size + context_size, vocab_size)
+
+    def step(
+        self, ids: Tensor, state: State, keys: Tensor, values: Tensor, mask: Tensor
+    ) -> tuple[Tensor, State, Tensor]:
+        """One step, from the previous words `ids` (B,) and the state of all layers. Returns the
+        features (B, H + C) for `output`, the new state and the weights (B, S).
+        """
+        parts = len(state) // len(self.cells)  # of the state of a layer: 2 in an LSTM
+        query = self.dropout(state[-parts])
+        context, weights = self.attention(query, keys, values, mask)
+        x, new_state = torch.cat([self.dropout(self.embedding(ids)), context], dim=-1), []
+        for i, cell in enumerate(self.cells):
+            x = self.dropout(x) if i > 0 else x
+            old = state[parts * i : parts * (i + 1)]
+            new = cell(x, old) if parts == 2 else (cell(x, *old),)
+            new_state += new
+            x = new[0]
+        return torch.cat([x, context], dim=-1), tuple(new_state), weights
+
+
+class RecurrentSeq2Seq(nn.Module):
+    """Encoder and decoder together."""
+
+    copies = any_length = False
+
+    def __init__(
+        self,
+        src_size: int,
+        trg_size: int,
+        emb_size: int = 64,
+        hidden_size: int = 64,
+        cell: str = "gru",
+        attention: str = "bahdanau",
+        attn_size: int | None = 64,
+        layers: int = 1,
+        dropout: float = 0.0,
+    ):
+        super().__init__()
+        sizes = emb_size, hidden_size, cell
+        self.encoder = RecurrentEncoder(src_size, *sizes, layers, dropout)
+        self.decoder = RecurrentDecoder(trg_size, *sizes, attention, attn_size, layers, dropout)
+
+    def start(self, src: Tensor, src_lens: Tensor) -> State:
+        """The state before the first word: that of the decoder (see `RecurrentEncoder`), and what
+        it looks at: keys, values and mask.
+        """
+        values, state = self.encoder(src, src_lens)
+        mask = torch.arange(src.size(1), device=src.device) < src_lens.unsqueeze(1)
+        return *state, self.decoder.attention.project_keys(values), values, mask
+
+    def step(self, ids: Tensor, state: State) -> tuple[Tensor, Tensor, State]:
+        """From the previous words `ids` (B,) to the features (B, H + C) from which `output`
+        predicts the next, the weights (B, S) and the new state.
+        """
+        *state, keys, values, mask = state
+        features, state, weights = self.decoder.step(ids, tuple(state), keys, values, mask)
+        return features, weights, (*state, keys, values, mask)
+
+    def next_word(self, ids: Tensor, state: State) -> tuple[Tensor, Tensor, State]:
+        """As `step`, but with the logits (B, V) of the next words."""
+        features, weights, state = self.step(ids, state)
+        return self.decoder.output(features), weights, state
+
+    def forward(self, src: Tensor, src_lens: Tensor, trg_in: Tensor) -> tuple[Tensor, Tensor]:
+        """Teacher forcing: returns the logits (B, T, V) of the next words, each from the true
+        previous words, and the weights (B, T, S).
+        """
+        state, all_features, all_weights = self.start(src, src_lens), [], []
+        for ids in trg_in.unbind(dim=1):
+            features, weights, state = self.step(ids, state)
+            all_features.append(features)
+            all_weights.append(weights)
+        logits = self.decoder.output(torch.stack(all_features, dim=1))
+        return logits, torch.stack(all_weights, dim=1)

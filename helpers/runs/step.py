@@ -1,0 +1,157 @@
+"""A step of learning with all that practice asks for: a schedule, half precision, batches in parts
+and in several processes, softer targets, own words, a teacher. In its plain form it is `train_step`.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import CosineAnnealingLR, ReduceLROnPlateau
+
+from helpers.data import PAD, Batch
+from helpers.optim import clip_grad_norm
+from helpers.runs.device import add_up, rank, share_gradients, world_size
+from helpers.runs.losses import smoothed_cross_entropy, soft_cross_entropy
+from helpers.runs.sampling import OwnWords
+from helpers.runs.settings import Settings
+from helpers.training import masked_cross_entropy, snap_to_grid
+
+SMALLEST_SCALE = 2**-20  # of the loss in mixed precision; it gets there if no gradient is finite
+
+
+class Step(NamedTuple):
+    """What one training step was like."""
+
+    loss: float  # summed over the batch, in nats
+    tokens: int  # in the target of the batch
+    norm: float  # of the gradient, before clipping
+    clipped: float  # the same, after it
+    lr: float  # learning rate
+    scale: float  # of the loss in mixed precision, else 1
+
+
+class Learner:
+    """A model with all that is needed to change its parameters: an optimizer, a schedule for the
+    learning rate, and a scaler, which with `amp` keeps small gradients from vanishing in half
+    precision. With a `teacher`, half of the loss is the cross-entropy with what that model thinks
+    likely. `forcing` is the share of previous words that are the true ones, to be set for each
+    epoch.
+    """
+
+    def __init__(
+        self, model: nn.Module, settings: Settings, steps: int, teacher: nn.Module | None = None
+    ):
+        """`steps` is the number of training steps that the learning rate has to fall. Raises
+        ValueError for dropout in parts of a batch, which would each draw masks of their own.
+        """
+        run, optimizer = settings.run, settings.optimizer
+        if settings.model.dropout and run.accumulate * world_size() > 1:
+            raise ValueError("dropout needs whole batches: accumulate 1 and a single process")
+        self.model, self.run = model.to(run.device), run
+        self.max_norm, self.forcing = optimizer.max_norm, 1.0
+        self.teacher = teacher.to(run.device).eval() if teacher else None
+        self.own_words = run.teacher_forcing < 1 or run.teacher_forcing_end is not None
+        callee = OwnWords(model) if self.own_words else settings.model.in_training(model)
+        self.forward = share_gradients(callee)
+        self.optimizer = optimizer.build(model.parameters())
+        self.scaler = torch.amp.GradScaler(run.device, enabled=run.amp)
+        floor, self.waits = optimizer.lr_floor * optimizer.lr, optimizer.schedule == "plateau"
+        if self.waits:  # until the validation loss has not fallen for some epochs
+            factor, patience = optimizer.plateau_factor, optimizer.plateau_patience
+            self.schedule = ReduceLROnPlateau(self.optimizer, "min", factor, patience, min_lr=floor)
+        else:  # half a cosine (Loshchilov and Hutter 2017)
+            self.schedule = CosineAnnealingLR(self.optimizer, steps, eta_min=floor)
+
+    def step(self, batch: Batch) -> Step:
+        """One training step. Raises FloatingPointError if the loss has no scale at which half
+        precision can hold its gradient.
+        """
+        lr, scale = self.optimizer.param_groups[0]["lr"], self.scaler.get_scale()
+        self.model.train()  # which turns dropout on
+        loss, tokens = self.backward(batch)
+        self.model.eval()
+        self.scaler.unscale_(self.optimizer)  # clipping needs the gradient itself
+        norm = clip_grad_norm(self.model.parameters(), self.max_norm).item()
+        self.scaler.step(self.optimizer)  # leaves all as it is if the gradient overflowed
+        self.scaler.update()  # and in that case lowers the scale
+        if scale < SMALLEST_SCALE:
+            raise FloatingPointError("the gradient overflows: try a smaller lr")
+        if self.scaler.get_scale() >= scale:
+            snap_to_grid(self.model)
+            if not self.waits:
+                self.schedule.step()
+        return Step(loss, tokens, norm, min(norm, self.max_norm), lr, scale)
+
+    def backward(self, batch: Batch) -> tuple[float, int]:
+        """Leaves the (scaled) gradient of the mean loss per token in the parameters; returns the
+        summed loss, in nats, and the number of tokens.
+
+        The batch is cut into parts, `accumulate` for each process. The loss of a part is divided by
+        the tokens of the whole batch: so the gradients of the parts add up to that of the batch.
+        """
+        device, amp, smoothing = self.run.device, self.run.amp, self.run.label_smoothing
+        parts, tokens = self.run.accumulate * world_size(), int((batch.trg_out != PAD).sum())
+        forced = torch.rand(batch.trg_in.shape) < self.forcing if self.own_words else None
+        total = 0.0
+        self.optimizer.zero_grad()
+        for i in range(rank(), parts, world_size()):
+            part = part_of(batch, i, parts).to(device)
+            inputs = part.src, part.src_lens, part.trg_in
+            words = () if forced is None else (every(forced, i, parts).to(device),)
+            with torch.autocast(device, enabled=amp):
+                logits, _ = self.forward(*inputs, *words)
+                loss, _ = masked_cross_entropy(logits, part.trg_out)
+                if smoothing:
+                    loss = smoothed_cross_entropy(logits, part.trg_out, smoothing)
+                if self.teacher:
+                    with torch.no_grad():
+                        likely, _ = self.teacher(*inputs)
+                    loss = (loss + soft_cross_entropy(logits, likely, part.trg_out)) / 2
+            mean = loss * world_size() / tokens  # of the processes' gradients the mean is taken
+            self.scaler.scale(mean).backward()
+            total += loss.item()
+        return add_up(total)[0], tokens
+
+    def end_epoch(self, valid_loss: float) -> None:
+        """Lets a schedule that waits for a plateau know how the epoch went."""
+        if self.waits:
+            self.schedule.step(valid_loss)
+
+    def state_dict(self) -> dict:
+        """All that training on needs besides the parameters, the random numbers included."""
+        return {
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "taught": self.teacher is not None,
+            "random": torch.get_rng_state(),
+            "random cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
+        }
+
+    def load_state_dict(self, state: dict) -> None:
+        """Takes over the state of another learner of the same model and settings.
+
+        Raises ValueError if only one of the two has a teacher.
+        """
+        if state["taught"] != (self.teacher is not None):
+            raise ValueError(f"the run had {'a' if state['taught'] else 'no'} teacher")
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.scaler.load_state_dict(state["scaler"])
+        torch.set_rng_state(state["random"])
+        torch.cuda.set_rng_state_all(state["random cuda"])
+
+
+def every(rows: Tensor, i: int, parts: int) -> Tensor:
+    """Every `parts`-th row from the i-th on; the first row if there is none."""
+    return rows[i::parts] if i < len(rows) else rows[:1]
+
+
+def part_of(batch: Batch, i: int, parts: int) -> Batch:
+    """Every `parts`-th pair from the i-th on, padded as before. A part without a pair is given one
+    whose target is only padding, which adds nothing to loss and gradient.
+    """
+    part = Batch(*(every(rows, i, parts) for rows in batch))
+    if i >= len(batch.src):
+        part = part._replace(trg_out=torch.full_like(part.trg_out, PAD))
+    return part

@@ -1,0 +1,57 @@
+"""What any model answers: it writes, greedily or with a beam, or it copies what it points at."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+
+from torch import nn
+
+from helpers.data import Sentence, Vocab
+from helpers.decoding import decode, spell
+from helpers.search.beam import decode_with_beam
+from helpers.search.copying import decode_by_copying
+
+
+def answer_ids(model: nn.Module, sources: Sequence[list[int]]) -> list[list[int]]:
+    """The ids that a model answers each source with, greedily if it writes. Raises ValueError for a
+    source without a token.
+    """
+    if not model.copies:
+        return [answer.ids for answer in decode(model, sources)]
+    both = zip(sources, decode_by_copying(model, sources), strict=True)
+    return [[src[place - 1] for place in places] for src, places in both]
+
+
+def predict(
+    model: nn.Module,
+    vocab: Vocab,
+    trg_vocab: Vocab,
+    sentences: Iterable[Sentence],
+    chunk: int = 500,
+    beam: int = 1,
+) -> Iterator[list[str]]:
+    """What the model answers to each sentence of tokens; `chunk` sentences are read at a time. That
+    is nothing for an empty sentence, and for one with words that the vocabulary does not know, if
+    there is no "<unk>" to stand for them.
+
+    Raises ValueError for a `chunk` of less than 1, and for a `beam` of another width than 1 with a
+    model that copies.
+    """
+    if model.copies and beam != 1:
+        raise ValueError(f"a model that copies has no use for a beam: it must be 1, not {beam}")
+    if chunk < 1:
+        raise ValueError(f"chunk must be at least 1, not {chunk}")
+    sentences = iter(sentences)
+    while block := list(islice(sentences, chunk)):
+        sources = [vocab.encode(tokens) if vocab.knows(tokens) else [] for tokens in block]
+        given = [src for src in sources if src]
+        tokens_of = [tokens for tokens, src in zip(block, sources, strict=True) if src]
+        if model.copies:
+            pairs = zip(tokens_of, decode_by_copying(model, given), strict=True)
+            written = ([tokens[i - 1] for i in row] for tokens, row in pairs)
+        else:
+            same = vocab.words == trg_vocab.words
+            answers = decode_with_beam(model, given, beam)
+            trios = zip(tokens_of, given if same else [[]] * len(given), answers, strict=True)
+            written = (spell(tokens, src, answer, trg_vocab) for tokens, src, answer in trios)
+        for src in sources:
+            yield next(written) if src else []

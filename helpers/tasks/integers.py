@@ -1,0 +1,76 @@
+"""Sequences of random integers: the second task, which has no grammar at all."""
+
+import random
+from dataclasses import dataclass
+
+from torch.utils.data import Dataset
+
+from helpers.data import SPECIALS, Pair, Sentence, Splits, TaskData, Vocab, reversal_pairs, split
+from helpers.runs.fields import number
+from helpers.tasks.task import LONGEST, PER_LENGTH, Reversal
+
+FIRST = 3  # ids 0 to 2 are <pad>, <bos> and <eos>
+
+
+@dataclass(frozen=True)
+class Integers(Reversal):
+    """Random integers are to be reversed. Nothing but order can be learned."""
+
+    name = "integers"
+
+    max_length: int = number(12, 3, 200, LONGEST)
+    per_length: int = number(2400, 1, 100_000, PER_LENGTH)
+    vocab_size: int = number(53, 4, 100_000, "the integers run from 3 to one less than this")
+
+    def load(self, seed: int, corpus: str | None = None) -> TaskData:
+        """All integers are known. Raises ValueError if there are too few sequences to split, and
+        for a corpus: this task reads none.
+        """
+        self.refuse(corpus)
+        found = sequences(self.per_length, self.max_length, self.vocab_size, seed)
+        sentences = split(found, seed)
+        references = Splits(*([sentence[::-1] for sentence in part] for part in sentences))
+        words = [str(integer) for integer in range(FIRST, self.vocab_size)]
+        vocab = Vocab([*SPECIALS[:FIRST], *words])
+        pairs = (
+            ReversalDataset([src for src, _ in reversal_pairs(part, vocab)]) for part in sentences
+        )
+        return TaskData(sentences, references, vocab, vocab, Splits(*pairs))
+
+
+class ReversalDataset(Dataset[Pair]):
+    """Pairs of a source and its reversal: a list of pairs that makes the targets when asked.
+
+    Serves `batches` as well as torch's own `DataLoader(..., collate_fn=collate)`.
+    """
+
+    def __init__(self, sources: list[list[int]]):
+        self.sources = sources
+
+    def __len__(self) -> int:
+        return len(self.sources)
+
+    def __getitem__(self, i: int | slice) -> Pair | list[Pair]:
+        if isinstance(i, slice):
+            return [(src, src[::-1]) for src in self.sources[i]]
+        return self.sources[i], self.sources[i][::-1]
+
+
+def sequences(per_length: int, max_length: int, vocab_size: int, seed: int = 0) -> list[Sentence]:
+    """Distinct sequences of 1 to `max_length` integers from [3, vocab_size), written in digits, in
+    random order: `per_length` of each length, or all of a length that has no more.
+
+    Raises ValueError if `vocab_size` leaves no integers.
+    """
+    count = vocab_size - FIRST
+    if count < 1:
+        raise ValueError(f"a vocab_size of {vocab_size} leaves no integers: it must be 4 or more")
+    rng = random.Random(seed)
+    pool = []
+    for length in range(1, max_length + 1):
+        found = {}  # a dictionary serves as a set that remembers the order of insertion
+        while len(found) < min(per_length, count**length):
+            found[tuple(str(rng.randrange(FIRST, vocab_size)) for _ in range(length))] = None
+        pool.extend(found)
+    rng.shuffle(pool)
+    return pool

@@ -1,0 +1,77 @@
+"""What all tasks have in common."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from helpers.data import Sentence, Splits, TaskData, Vocab, tokenize
+from helpers.runs.fields import Group
+
+LONGEST = "tokens in the longest source (translate: or target)"
+PER_LENGTH = "generated sources for each length (words: and as many shuffled)"
+
+
+class Task(Group):
+    """A task, with its settings as fields. Each has a `name` and makes its data (`load`)."""
+
+    name: str
+    reads_corpus = False  # whether it can learn from a file of the user's
+    mirrors = False  # whether the target is the source in another order, of the same vocabulary
+
+    def refuse(self, corpus: str | None) -> None:
+        """Raises ValueError if there is a corpus."""
+        if corpus is not None:
+            raise ValueError(f"the task {self.name} reads no corpus")
+
+    def load(self, seed: int, corpus: str | None = None) -> TaskData:
+        """The data, generated or, where there is a `corpus`, from that file."""
+        raise NotImplementedError
+
+    def tokenize(self, line: str) -> Sentence:
+        """The tokens of a line."""
+        return tokenize(line)
+
+    def join(self, tokens: Iterable[str]) -> str:
+        """An answer as a line."""
+        return " ".join(tokens)
+
+    def answer(self, tokens: Sentence) -> Sentence:
+        """What the tokens should become, by rule."""
+        raise NotImplementedError
+
+    def examples(self, path: str | Path) -> tuple[list[Sentence], list[Sentence]]:
+        """The sentences of a file to test on, one a line, and what they should become. Raises
+        OSError, or ValueError if there is no sentence.
+        """
+        sentences = [tokenize(line) for line in read_lines(path) if line.strip()]
+        if not sentences:
+            raise ValueError(f"{path} holds no sentence")
+        return sentences, [self.answer(tokens) for tokens in sentences]
+
+
+class Reversal(Task):
+    """A task whose answers are the source in reversed order."""
+
+    mirrors = True
+
+    def answer(self, tokens: Sentence) -> Sentence:
+        return tokens[::-1]
+
+
+def read_lines(path: str | Path) -> list[str]:
+    """The lines of a UTF-8 text file. Raises OSError, or ValueError if it is not UTF-8."""
+    try:
+        with open(path, encoding="utf-8-sig", newline="\n") as file:
+            return file.readlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 text (byte {error.start})") from None
+
+
+def encoded(sentences: Splits, references: Splits, vocab: Vocab, trg_vocab: Vocab) -> TaskData:
+    """The data of turning sentences into references, with its pairs of ids."""
+    pairs = Splits(
+        *(
+            [(vocab.encode(src), trg_vocab.encode(trg)) for src, trg in zip(*parts, strict=True)]
+            for parts in zip(sentences, references, strict=True)
+        )
+    )
+    return TaskData(sentences, references, vocab, trg_vocab, pairs)
