@@ -124,19 +124,18 @@ def is_best(history: list[dict]) -> bool:
     return all(last["valid loss"] < record["valid loss"] for record in earlier)
 
 
+SHOWN = "epoch", "train loss", "valid loss", "valid exact match"
+
+
 def epoch_line(history: list[dict]) -> str:
     """What is printed of the last epoch of `history`."""
-    record = history[-1]
-    return (
-        f"epoch {record['epoch']:2}   train loss {record['train loss']:.6f}"
-        f"   valid loss {record['valid loss']:.6f}"
-        f"   valid exact match {record['valid exact match']:7.2%}"
-        f"{'   best' if is_best(history) else ''}"
-    )
+    epoch, *losses, score = [history[-1][name] for name in SHOWN]
+    line = "epoch {:2}   train loss {:.6f}   valid loss {:.6f}".format(epoch, *losses)
+    return f"{line}   valid exact match {score:7.2%}{'   best' if is_best(history) else ''}"
 
 
 def save_best(model: nn.Module, vocab: Vocab, path: Path) -> Observer:
-    """An observer that saves model, vocabulary and history whenever the model is the best so far."""
+    """An observer that saves model, vocabulary and history when the model is the best so far."""
 
     def observe(history: list[dict]) -> None:
         if is_best(history):
