@@ -92,7 +92,7 @@ def random_sentence(rng: random.Random) -> tuple[str, ...]:
     return tuple(words)
 
 
-def sentences(per_length: int, max_words: int = 12, seed: int = 0) -> list[tuple[str, ...]]:
+def sentences(per_length: int, max_words: int = 12, seed: int = 1) -> list[tuple[str, ...]]:
     """Distinct sentences of 1 to `max_words` words, up to `per_length` of each length, in random
     order.
 
@@ -110,9 +110,9 @@ def sentences(per_length: int, max_words: int = 12, seed: int = 0) -> list[tuple
     by_length[1] = {(word,): None for word in rng.sample(WORDS, min(per_length, len(WORDS)))}
     while len(by_length[max_words]) < per_length:  # the longest come last, being the rarest
         sentence = random_sentence(rng)
-        found = by_length.get(len(sentence), {})
-        if len(found) < per_length:
-            found[sentence] = None
-    pool = [sentence for found in by_length.values() for sentence in found]
+        of_this_length = by_length.get(len(sentence), {})
+        if len(of_this_length) < per_length:
+            of_this_length[sentence] = None
+    pool = [sentence for group in by_length.values() for sentence in group]
     rng.shuffle(pool)
     return pool

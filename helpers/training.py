@@ -108,7 +108,7 @@ def train(
         for i, batch in enumerate(epoch_batches(epoch), start=1):
             loss, count, *_ = step(batch)
             if not isfinite(loss):
-                raise FloatingPointError(f"loss {loss} in epoch {epoch}, batch {i}")
+                raise FloatingPointError(f"loss {loss} in epoch {epoch}, batch {i}: try a lower lr")
             total, tokens = total + loss, tokens + count
         history.append({"epoch": epoch, "train loss": total / tokens, **measure()})
         if not isfinite(history[-1]["valid loss"]):

@@ -187,8 +187,8 @@ def one_step(length: int, batch_size: int) -> tuple[float, float]:
     batch = collate(random_pairs(batch_size, length, length))
     (seconds,) = in_turns(lambda: learner.step(batch), rounds=3)
     status = Path("/proc/self/status")  # elsewhere than on Linux: not measured
-    found = re.search(r"VmHWM:\s*(\d+) kB", status.read_text()) if status.exists() else None
-    return seconds, int(found[1]) / 1024 if found else nan
+    peak = re.search(r"VmHWM:\s*(\d+) kB", status.read_text()) if status.exists() else None
+    return seconds, int(peak[1]) / 1024 if peak else nan
 
 
 def benchmark() -> Iterator[tuple[str, float]]:

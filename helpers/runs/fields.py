@@ -60,4 +60,6 @@ def check(name: str, value, kind: type, limits: dict) -> None:
         noun = {int: "an integer", float: "a number"}[kind]
         raise TypeError(f"{name} must be {noun}, not {value!r}")
     elif not limits["low"] <= value <= limits["high"]:  # also refuses NaN
-        raise ValueError(f"{name} must lie between {limits['low']} and {limits['high']}, not {value}")
+        raise ValueError(
+            f"{name} must lie between {limits['low']} and {limits['high']}, not {value}"
+        )

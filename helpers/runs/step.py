@@ -1,5 +1,5 @@
 """A step of learning with all that practice asks for: a schedule, half precision, batches in parts
-and in several processes, softer targets, own words, a teacher. In its plain form it is `train_step`.
+and in several processes, softer targets, own words, a teacher. Its plain form is `train_step`.
 """
 
 from typing import NamedTuple
@@ -75,7 +75,7 @@ class Learner:
         self.scaler.step(self.optimizer)  # leaves all as it is if the gradient overflowed
         self.scaler.update()  # and in that case lowers the scale
         if scale < SMALLEST_SCALE:
-            raise FloatingPointError("the gradient overflows: try a smaller lr")
+            raise FloatingPointError("the gradient overflows")
         if self.scaler.get_scale() >= scale:
             snap_to_grid(self.model)
             if not self.waits:

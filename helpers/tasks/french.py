@@ -142,9 +142,9 @@ def pairs(count: int, seed: int = 0) -> list[tuple[str, str]]:
     """
     if not 1 <= count <= MAX_PAIRS:
         raise ValueError(f"the grammar gives 1 to {MAX_PAIRS} pairs, not {count}")
-    rng, found = random.Random(seed), {}
-    while len(found) < count:
+    rng, corpus = random.Random(seed), {}
+    while len(corpus) < count:
         english, french = draw_sentence(rng)
         if not AVOIDED.search(english):
-            found[english] = french
-    return rng.sample(list(found.items()), count)
+            corpus[english] = french
+    return rng.sample(list(corpus.items()), count)

@@ -27,8 +27,8 @@ class Integers(Reversal):
         for a corpus: this task reads none.
         """
         self.refuse(corpus)
-        found = sequences(self.per_length, self.max_length, self.vocab_size, seed)
-        sentences = split(found, seed)
+        sources = sequences(self.per_length, self.max_length, self.vocab_size, seed)
+        sentences = split(sources, seed)
         references = Splits(*([sentence[::-1] for sentence in part] for part in sentences))
         words = [str(integer) for integer in range(FIRST, self.vocab_size)]
         vocab = Vocab([*SPECIALS[:FIRST], *words])
@@ -68,9 +68,9 @@ def sequences(per_length: int, max_length: int, vocab_size: int, seed: int = 0) 
     rng = random.Random(seed)
     pool = []
     for length in range(1, max_length + 1):
-        found = {}  # a dictionary serves as a set that remembers the order of insertion
-        while len(found) < min(per_length, count**length):
-            found[tuple(str(rng.randrange(FIRST, vocab_size)) for _ in range(length))] = None
-        pool.extend(found)
+        sources = {}  # a dictionary serves as a set that remembers the order of insertion
+        while len(sources) < min(per_length, count**length):
+            sources[tuple(str(rng.randrange(FIRST, vocab_size)) for _ in range(length))] = None
+        pool.extend(sources)
     rng.shuffle(pool)
     return pool

@@ -28,8 +28,8 @@ class Patterns(Task):
         ValueError if there are too few to split, and for a corpus: this task reads none.
         """
         self.refuse(corpus)
-        found = sequences(self.per_length, self.max_length, seed)
-        sentences = split(found, seed, group=tuple)
+        sources = sequences(self.per_length, self.max_length, seed)
+        sentences = split(sources, seed, group=tuple)
         references = Splits(*([continuation(digits) for digits in part] for part in sentences))
         vocab = Vocab([*SPECIALS[:3], *"0123456789"])
         return encoded(sentences, references, vocab, vocab)
@@ -63,11 +63,11 @@ def of_length(length: int) -> list[Digits]:
     """All patterns of that many digits: zeros, ones, ones and zeros in turn, any one to three
     digits over and over again. What repeats is shown at least twice, so there is one continuation.
     """
-    found: dict[Digits, None] = {}  # a dictionary serves as a set that remembers the order
+    patterns: dict[Digits, None] = {}  # a dictionary serves as a set that remembers the order
     for n in range(1, min(PERIOD, length // 2) + 1):
         for unit in product("0123456789", repeat=n):
-            found[tuple(unit[i % n] for i in range(length))] = None
-    return list(found)
+            patterns[tuple(unit[i % n] for i in range(length))] = None
+    return list(patterns)
 
 
 def sequences(per_length: int, max_length: int, seed: int = 0) -> list[Digits]:
@@ -77,7 +77,7 @@ def sequences(per_length: int, max_length: int, seed: int = 0) -> list[Digits]:
     rng = random.Random(seed)
     pool = []
     for length in range(2, max_length + 1):
-        found = of_length(length)
-        pool += rng.sample(found, min(per_length, len(found)))
+        patterns = of_length(length)
+        pool += rng.sample(patterns, min(per_length, len(patterns)))
     rng.shuffle(pool)
     return pool

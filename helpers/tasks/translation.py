@@ -32,10 +32,10 @@ class Translation(Task):
         cannot be used.
         """
         if corpus is None:
-            found = french.pairs(self.per_length * self.max_length, seed)
+            texts = french.pairs(self.per_length * self.max_length, seed)
         else:
-            found = read_pairs(read_lines(corpus), corpus)
-        pairs = [tuple(tokenize(text) for text in pair) for pair in found]
+            texts = read_pairs(read_lines(corpus), corpus)
+        pairs = [tuple(tokenize(text) for text in pair) for pair in texts]
         short = [pair for pair in pairs if max(map(len, pair)) <= self.max_length]
         try:
             parts = split(short, seed, group=lambda pair: pair[0])
@@ -83,7 +83,7 @@ def read_pairs(lines: Iterable[str], name: str) -> list[tuple[str, str]]:
 
     Raises ValueError for a line without two texts; it says that the file is called `name`.
     """
-    found: dict[Sentence, tuple[str, str]] = {}
+    pairs: dict[Sentence, tuple[str, str]] = {}
     for i, line in enumerate(lines, start=1):
         if not line.strip():
             continue
@@ -91,5 +91,5 @@ def read_pairs(lines: Iterable[str], name: str) -> list[tuple[str, str]]:
         target = rest.partition("\t")[0]
         if not (source.strip() and target.strip()):
             raise ValueError(f"{name}: line {i} is not english<tab>french")
-        found.setdefault(tokenize(source), (source.strip(), target.strip()))
-    return list(found.values())
+        pairs.setdefault(tokenize(source), (source.strip(), target.strip()))
+    return list(pairs.values())

@@ -25,13 +25,13 @@ class Words(Reversal):
         """
         left_out = 0
         if corpus is None:
-            found = grammar.sentences(self.per_length, self.max_length, seed)
+            sentences = grammar.sentences(self.per_length, self.max_length, seed)
         else:
             lines = [tokenize(line) for line in read_lines(corpus)]
-            found = [tokens for tokens in lines if 1 <= len(tokens) <= self.max_length]
+            sentences = [tokens for tokens in lines if 1 <= len(tokens) <= self.max_length]
             left_out = sum(len(tokens) > self.max_length for tokens in lines)
         try:
-            data = reversal_data(found, seed, self.unk_rate)
+            data = reversal_data(sentences, seed, self.unk_rate)
         except ValueError as error:
             raise ValueError(f"{corpus or 'the grammar'}: {error}") from None
         return data._replace(left_out=left_out)

@@ -5,19 +5,19 @@ import os
 import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import fields, replace
+from dataclasses import fields
 from functools import cache
 from unittest import mock
 
 import pytest
+import torch
 
-from helpers import checkpoint
-from helpers.__main__ import main
-from helpers.config import Config
-from helpers.tasks import load_task, reversal_task
+from helpers.commands import COMMANDS, main
+from helpers.runs import checkpoint
+from helpers.runs.settings import DEFAULTS, KINDS, RunSettings, Settings
 
 BUFFERED = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
-SMALL = "--per-length 30 --epochs 1 --hidden-size 8 --emb-size 8 --attn-size 8".split()
+SMALL = "--per-length 30 --epochs 1 --hidden-size 8 --emb-size 8".split()
 
 
 def run(*args, stdin=b"", status=0):
@@ -53,7 +53,7 @@ def trained(tmp_path_factory):
 def test_train_prints_losses_and_where_the_model_is(trained):
     path, out, err = trained
     epoch, where = out.splitlines()
-    assert epoch.startswith("epoch  1/1   train loss ") and "valid exact match" in epoch
+    assert epoch.startswith("epoch  1   train loss ") and "valid exact match" in epoch
     assert where == f"checkpoint: {path}" and path.is_file()
     assert err.startswith("pairs: ")
 
@@ -75,17 +75,18 @@ def test_evaluate_on_the_test_set_and_on_a_file(trained, tmp_path):
 def test_evaluate_compares_with_the_reversed_test_set(trained, monkeypatch):
     path, _, _ = trained
     saved = checkpoint.load(path)
-    assert (saved.config.epochs, saved.config.per_length, saved.config.hidden_size) == (1, 30, 8)
+    expected = Settings.of(per_length=30, epochs=1, hidden_size=8, emb_size=8)
+    assert saved.settings == expected
     given = []
 
     def perfect(model, vocab, trg_vocab, sentences, chunk, beam):
         given.extend(sentences)
         return [sentence[::-1] for sentence in given]
 
-    monkeypatch.setattr("helpers.__main__.predict", perfect)
+    monkeypatch.setattr("helpers.commands.answering.predict", perfect)
     out, _ = run("evaluate", "--checkpoint", path)
     assert "exact match: 1.000000" in out and "token accuracy: 1.000000" in out
-    assert given == reversal_task(saved.config).sentences.test
+    assert given == expected.task.load(seed=1).sentences.test
 
 
 def test_reverse_arguments_and_lines(trained):
@@ -164,15 +165,15 @@ def test_a_run_that_cannot_begin_does_not_bar_the_way(tmp_path):
 
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("can't get memory")])
 def test_out_of_memory_is_one_line(tmp_path, error):
-    with mock.patch("helpers.__main__.build_model", side_effect=error):
+    with mock.patch("helpers.models.RecurrentSettings.build", side_effect=error):
         _, err = run("train", *SMALL, *folders(tmp_path), status=2)
-    assert "out of memory" in err and err.count("\n") == 2
+    assert "out of memory" in err and err.count("\n") == 1
 
 
 def test_a_checkpoint_of_a_gpu_is_not_continued_on_a_cpu(trained, tmp_path):
     saved = checkpoint.load(trained[0])
-    on_gpu = replace(saved.config, device="cuda", amp=True)
-    checkpoint.save(saved._replace(config=on_gpu), tmp_path / "last.pt")
+    on_gpu = saved.settings.having(device="cuda", precision="float32", amp=True)
+    checkpoint.save(saved._replace(settings=on_gpu), tmp_path / "last.pt")
     _, err = run("train", "--resume", "--device", "cpu", *folders(tmp_path), status=2)
     assert "device cuda, not cpu" in err
     assert run("reverse", "--checkpoint", tmp_path / "last.pt", "the cat")[0].count("\n") == 1
@@ -185,6 +186,7 @@ def test_resume_without_a_run_begins_one(tmp_path):
 
 def test_integers_are_trained_evaluated_and_reversed(tmp_path):
     small = "--task integers --vocab-size 13 --max-length 4 --per-length 60".split()
+    small += "--epochs 4 --lr 0.03".split()  # or else it may answer nothing at all
     run("train", *SMALL, *small, *folders(tmp_path))
     path = tmp_path / "best.pt"
     assert run("evaluate", "--checkpoint", path)[0].startswith("sentences: ")
@@ -202,29 +204,39 @@ SMALL_DATA = {
 }
 
 
+SMALL_MODELS = {
+    "luong": {"attention": "luong"},
+    "lstm": {"cell": "lstm", "attention": "none"},
+    "lstm with attention": {"cell": "lstm", "attention": "bahdanau", "layers": 2, "dropout": 0.1},
+    "transformer": {"model": "transformer"},
+}
+
+
 @pytest.fixture(scope="module")
 def trained_on(tmp_path_factory):
     """Trains a model of some kind on some task, once; returns its checkpoint."""
 
     @cache
     def train(task, model):
-        folder = tmp_path_factory.mktemp(f"{task}-{model}")
-        run("train", *SMALL, *SMALL_DATA[task], "--task", task, "--model", model, *folders(folder))
+        folder = tmp_path_factory.mktemp(f"{task}-{model.replace(' ', '-')}")
+        flags = [f"--{name}={value}" for name, value in SMALL_MODELS[model].items()]
+        run("train", *SMALL, *SMALL_DATA[task], "--task", task, *flags, *folders(folder))
         return folder / "best.pt"
 
     return train
 
 
-@pytest.mark.parametrize("model", ["luong", "lstm", "transformer"])
+@pytest.mark.parametrize("model", SMALL_MODELS)
 @pytest.mark.parametrize("task", ["words", "patterns", "translate"])
 def test_every_model_is_trained_on_every_task_and_used(trained_on, task, model):
     path = trained_on(task, model)
     saved = checkpoint.load(path)
-    assert (saved.config.task, saved.config.model) == (task, model)
+    flat = saved.settings.flat()
+    assert flat == flat | SMALL_MODELS[model] | {"task": task}
     assert len(saved.vocab) == len(saved.trg_vocab) or task == "translate"
     for beam in ([], ["--beam", "3"]):
         out, _ = run("evaluate", "--checkpoint", path, *beam)
-        sizes = [len(part) for part in load_task(saved.config).sentences]
+        sizes = [len(part) for part in saved.settings.task.load(seed=1).sentences]
         assert out.startswith(f"sentences: {sizes[-1]}\nexact match: ")
         if task != "patterns":
             command = "reverse" if task == "words" else "translate"
@@ -264,7 +276,7 @@ def test_the_width_of_the_beam_reaches_the_search(trained_on, monkeypatch):
         seen.append((beam, len(vocab), len(trg_vocab)))
         return [["l'", "homme"] for _ in sentences]
 
-    monkeypatch.setattr("helpers.__main__.predict", spy)
+    monkeypatch.setattr("helpers.commands.answering.predict", spy)
     saved = checkpoint.load(path)
     sizes = len(saved.vocab), len(saved.trg_vocab)
     run("evaluate", "--checkpoint", path, "--beam", "3")
@@ -297,7 +309,12 @@ def test_a_translator_is_trained_on_a_file(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "flags, name", [(["--model", "luong"], "words-luong"), (["--task", "patterns"], "patterns")]
+    "flags, name",
+    [
+        (["--attention", "luong"], "words-luong"),
+        (["--cell", "lstm", "--attention", "none"], "words-lstm-none"),
+        (["--task", "patterns"], "patterns"),
+    ],
 )
 def test_each_model_and_task_has_its_own_folder(tmp_path, monkeypatch, flags, name):
     monkeypatch.chdir(tmp_path)
@@ -310,10 +327,58 @@ def test_each_model_and_task_has_its_own_folder(tmp_path, monkeypatch, flags, na
 def test_every_setting_is_a_flag_with_its_default():
     out, _ = run("train", "--help")
     shown = " ".join(out.split())
-    for spec in fields(Config):
+    for group, kinds in KINDS.items():
+        assert f"--{group} {{{','.join(kinds)}}} (default: {DEFAULTS[group]})" in shown
+    groups = [*(group for kinds in KINDS.values() for group in kinds.values()), RunSettings]
+    defaults = {"device": "auto", "amp": "on a GPU", "precision": "float64, on a GPU float32"}
+    defaults["layers"] = "recurrent 1, transformer 2"
+    for spec in (spec for group in groups for spec in fields(group)):
         assert f"--{spec.name.replace('_', '-')} " in shown
-        default = {"device": "auto", "amp": "on a GPU"}.get(spec.name, spec.default)
-        assert f"{spec.metadata['help']} (default: {default})" in shown
+        needs = [f", with {k} {' or '.join(v)}" for k, v in spec.metadata["needs"].items()]
+        default = defaults.get(spec.name, spec.metadata["default"])
+        assert f"{spec.metadata['help']}{''.join(needs)} (default: {default})" in shown
+
+
+def test_a_flag_says_where_it_means_something():
+    out, _ = run("train", "--help")
+    shown = " ".join(out.split())
+    for says in ("--heads X transformer: attention heads", "--cell {gru,lstm} recurrent: what"):
+        assert says in shown
+    assert "--unk-rate X words: share of" in shown and "--momentum X sgd: share of" in shown
+    assert "--emb-size X size of an embedding" in shown
+
+
+def test_every_command_has_help():
+    assert set(COMMANDS) == {"train", "evaluate", "reverse", "translate", "benchmark", "seeds"}
+    everything, _ = run("--help")
+    for name, command in COMMANDS.items():
+        out, err = run(name, "--help")
+        says = " ".join(command.run.__doc__.split())
+        assert says in " ".join(out.split()) and says in " ".join(everything.split()) and not err
+
+
+def test_any_length_is_one_short_flag(tmp_path):
+    """`--attention location` brings its recipe along; what is said counts all the same."""
+    run("train", *SMALL, "--attention", "location", *folders(tmp_path))
+    saved = checkpoint.load(tmp_path / "best.pt").settings
+    given = {"per_length": 30, "epochs": 1, "hidden_size": 8, "emb_size": 8}
+    assert saved == Settings.of(attention="location", **given)
+    recipe = saved.task.max_length, saved.task.unk_rate, saved.model.dropout
+    assert recipe == (10, 0.9, 0.2)
+    out, err = run("reverse", "--checkpoint", tmp_path / "best.pt", stdin=b"w " * 13)
+    assert out.count("\n") == 1 and "likely to be wrong" not in err
+
+
+@pytest.mark.parametrize("precision", ["float64", "float32"])
+def test_precision_is_a_setting(tmp_path, precision):
+    run("train", *SMALL, "--precision", precision, *folders(tmp_path))
+    torch.set_default_dtype(torch.float64)
+    saved = checkpoint.load(tmp_path / "best.pt")
+    assert saved.settings.run.precision == precision
+    assert {str(param.dtype) for param in saved.model.parameters()} == {f"torch.{precision}"}
+    out, _ = run("evaluate", "--checkpoint", tmp_path / "best.pt", "--beam", "2")
+    assert out.startswith("sentences: ") and torch.get_default_dtype() == saved.settings.run.dtype
+    assert run("train", "--resume", *folders(tmp_path))[0].count("\n") == 2
 
 
 @pytest.mark.parametrize(
@@ -328,9 +393,11 @@ def test_every_setting_is_a_flag_with_its_default():
         (["train", "--lr", "nan"], "lr must lie between"),
         (["train", "--schedule", "up"], "invalid choice"),
         (["train", "--device", "tpu"], "invalid choice"),
-        (["train", "--amp", "--device", "cpu"], "needs a GPU"),
+        (["train", "--amp", "--device", "cpu"], "amp means nothing with precision float64"),
+        (["train", "--amp", "--device", "cpu", "--precision", "float32"], "needs a GPU"),
+        (["train", "--precision", "float16"], "invalid choice"),
         (["train", "--task", "integers", "--vocab-size", "3"], "vocab_size must lie between 4"),
-        (["train", "--task", "integers", "--corpus", "x"], "only the tasks words and translate"),
+        (["train", "--task", "integers", "--corpus", "x"], "the task integers reads no corpus"),
         (["train", "--hidden-size", "0"], "hidden_size must lie between"),
         (["train", "--corpus", "{tmp}/none.txt"], "No such file"),
         (["train", "--corpus", "{tmp}/binary"], "not UTF-8"),
@@ -338,11 +405,23 @@ def test_every_setting_is_a_flag_with_its_default():
         (["evaluate", "--checkpoint", "{tmp}/none.pt"], "make one"),
         (["evaluate", "--checkpoint", "{tmp}/binary"], "damaged"),
         (["reverse", "--checkpoint", "{tmp}"], "is a folder: name a file"),
-        (["train", "--model", "rnn"], "invalid choice"),
+        (["train", "--model", "lstm"], "invalid choice"),
+        (["train", "--cell", "rnn"], "invalid choice"),
         (["train", "--model", "transformer", "--emb-size", "6"], "divisible by heads"),
-        (["train", "--model", "lstm", "--teacher-forcing", "0.5"], "teacher_forcing must be 1"),
+        (["train", "--heads", "2"], "heads means nothing with model recurrent"),
+        (["train", "--model", "transformer", "--cell", "gru"], "cell means nothing with model"),
+        (["train", "--attention", "none", "--attn-size", "8"], "nothing with attention none"),
+        (["train", "--attention", "location", "--task", "patterns"], "cannot learn patterns"),
+        (["train", "--task", "integers", "--unk-rate", "0"], "unk_rate means nothing with task"),
+        (["train", "--task", "translate", "--vocab-size", "9"], "nothing with task translate"),
+        (["train", "--task", "translate", "--unk-rate", "0.9", "--heads", "7"], "heads means"),
+        (["train", "--optimizer", "sgd", "--beta1", "0.5"], "nothing with optimizer sgd"),
+        (["train", "--momentum", "0.5"], "momentum means nothing with optimizer adam"),
+        (["train", "--plateau-factor", "0.5"], "nothing with schedule cosine"),
+        (["train", "--min-delta", "0.1"], "min_delta means nothing with patience 0"),
+        (["seeds", "--seeds", "0"], "--seeds must lie between 1 and 1000"),
         (["train", "--task", "translate", "--corpus", "{tmp}/text"], "text: line 1 "),
-        (["train", "--task", "patterns", "--corpus", "x"], "only the tasks words and translate"),
+        (["train", "--task", "patterns", "--corpus", "x"], "the task patterns reads no corpus"),
         (["evaluate", "--beam", "0"], "must be an integer from 1 to 100, not '0'"),
         (["translate", "--beam", "x", "Hi!"], "must be an integer"),
         (["reverse", "--beam", "1\n"], "must be an integer"),
@@ -361,6 +440,13 @@ def test_mistakes_end_with_status_2_and_one_line(tmp_path, args, says):
     out, err = run(*args, status=2)
     assert says in err and err.count("\n") == 1 and out == ""
     assert "Traceback" not in err
+
+
+def test_dropout_in_parts_of_a_batch_is_one_line(tmp_path):
+    flags = ["--dropout", "0.1", "--accumulate", "2", *folders(tmp_path)]
+    out, err = run("train", *SMALL, *flags, status=2)
+    pairs, mistake = err.splitlines()
+    assert pairs.startswith("pairs: ") and "dropout needs whole batches" in mistake and out == ""
 
 
 def test_standard_input_that_is_not_text(trained):

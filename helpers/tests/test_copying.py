@@ -1,33 +1,37 @@
 """Words copied from where the attention points: the search, its end, and what comes back."""
 
+import io
+
 import pytest
 import torch
 
-from helpers.config import Config
 from helpers.data import SPECIALS, UNK, Vocab
-from helpers.decoding import copy_search, decode_by_copying, max_steps, predict, reverse_lines
-from helpers.location import LocationSeq2Seq
-from helpers.tasks import load_task
-from helpers.tests.tiny import fresh_model, silent
-from helpers.training import train
+from helpers.decoding import max_steps
+from helpers.runs.loop import Run, fit, prepare
+from helpers.runs.settings import Settings
+from helpers.search.answers import predict
+from helpers.search.copying import copy_search, decode_by_copying
+from helpers.tests.tiny import silent
 
 
-class Pointer(LocationSeq2Seq):
+class Pointer(torch.nn.Module):
     """Stands in for a model: it moves its weights by `move` places a step, from `first` on."""
 
+    copies = any_length = True
+
     def __init__(self, first, move):
-        torch.nn.Module.__init__(self)
+        super().__init__()
         self.first, self.move = first, move
         self.weight = torch.nn.Parameter(torch.zeros(1))  # decoding asks where the model is
         self.read = []
 
     def start(self, src, src_lens):
         mask = torch.arange(src.size(1) + 2) < (src_lens + 2).unsqueeze(1)
-        return torch.zeros(len(src), 1), torch.zeros(mask.shape), src_lens, mask
+        return torch.zeros(len(src), 1), torch.zeros(mask.shape), src_lens, src_lens, mask
 
-    def next_word(self, ids, state):
+    def step(self, ids, state):
         assert not torch.is_grad_enabled(), "what is kept for a gradient grows with the square"
-        hidden, previous, lens, mask = state
+        hidden, previous, lens, _, mask = state
         self.read.append(ids.tolist())
         if not self.read[1:]:
             places = self.first(lens)
@@ -35,7 +39,7 @@ class Pointer(LocationSeq2Seq):
             assert torch.all((previous == 1).sum(dim=1) == 1), "fed back as one weight of 1"
             places = previous.argmax(dim=1) + self.move
         weights = 0.4 * torch.nn.functional.one_hot(places.clamp(min=0), mask.size(1)) + 0.1
-        return None, None, (hidden, weights, lens, mask)
+        return None, None, (hidden, weights, lens, lens, mask)
 
 
 def test_it_copies_until_it_points_at_the_first_sentinel():
@@ -79,22 +83,26 @@ def test_a_beam_is_refused():
 def test_tokens_come_back_byte_for_byte():
     vocab = Vocab([*SPECIALS, "cat"])
     tokens = ("\u65e5\u672c", "Cat\u00e9!", "<pad>", "\U0001f600", "e\u0301")
-    (answer, empty) = predict(Pointer(lambda lens: lens, -1), vocab, vocab, [tokens, ()])
+    answer, empty = predict(Pointer(lambda lens: lens, -1), vocab, vocab, [tokens, ()])
     assert answer == [*tokens[::-1]] and empty == []
 
 
-@pytest.fixture(scope="module")
-def trained():
+def reverse_lines(model, vocab, lines):
+    """As the command line does it."""
+    return map(" ".join, predict(model, vocab, vocab, (tuple(line.split()) for line in lines)))
+
+
+@pytest.fixture(scope="module", params=["gru", "lstm"])
+def trained(request):
     """A small one of its kind, trained on up to six words."""
-    config = Config(
-        model="location", max_length=6, per_length=300, unk_rate=0.6, dropout=0.1, lr=4e-3,
-        emb_size=32, hidden_size=32, attn_size=32, epochs=7,
+    settings = Settings.of(
+        attention="location", cell=request.param, max_length=6, per_length=300, unk_rate=0.6,
+        dropout=0.1, lr=4e-3, emb_size=32, hidden_size=32, attn_size=32, epochs=7,
     )  # fmt: skip
-    task = load_task(config)
-    model = fresh_model(task, config)
-    train(model, task, config, report=silent)
+    data, model = prepare(settings)
+    fit(Run(model, data, settings), report=silent, bar=io.StringIO())
     assert not model.training
-    return model, task.vocab
+    return model, data.vocab
 
 
 def test_trained_on_six_words_it_reverses_sixty(trained):

@@ -1,32 +1,28 @@
-"""Tokens, vocabulary, splits, masking, batches, and reading a corpus."""
+"""Tokens, vocabulary, the grammar, splits, masking, and batches."""
 
-from collections import Counter
-from dataclasses import replace
 from itertools import combinations, permutations
 
 import pytest
 import torch
-from torch.utils.data import DataLoader
 
-from helpers import grammar, integers
-from helpers.config import Config
+from helpers import grammar
 from helpers.data import (
     BOS,
     EOS,
     PAD,
     UNK,
-    ReversalDataset,
     Vocab,
+    add_shuffled,
+    bag,
     batches,
     collate,
+    pad,
+    reversal_data,
     reversal_pairs,
     reverse_words,
-    tokenize,
+    split,
     vocab_key,
 )
-from helpers.tasks import add_shuffled, load_task, read_lines, reversal_task, split
-
-SMALL = Config(per_length=40)
 
 
 @pytest.mark.parametrize(
@@ -67,6 +63,20 @@ def test_no_token_is_taken_for_a_special_symbol():
     assert min(vocab.encode(["<pad>", "<bos>", "<eos>", "<unk>"])) >= UNK
 
 
+def test_an_exact_vocabulary_looks_tokens_up_as_they_are():
+    vocab = Vocab.build([("The", "cat"), ("the", "dog.")], exact=True)
+    assert vocab.words == ["<pad>", "<bos>", "<eos>", "<unk>", "The", "cat", "dog.", "the"]
+    assert vocab.encode(["the", "dog", "The"]) == [7, UNK, 4]
+    assert vocab.unknown(["the", "dog", "Cat"]) == ["dog", "Cat"] and vocab.knows(["dog"])
+
+
+def test_a_vocabulary_without_unk_knows_only_its_words():
+    vocab = Vocab(["<pad>", "<bos>", "<eos>", "cat"])
+    assert vocab.encode(["Cat."]) == [3] and vocab.knows(["cat"]) and not vocab.knows(["dog"])
+    with pytest.raises(ValueError, match="'dog' is not in the vocabulary"):
+        vocab.encode(["cat", "dog"])
+
+
 def test_the_lexicon_is_large_and_all_of_it_is_used():
     assert len(grammar.WORDS) >= 300
     symbols = {part for rules in grammar.RULES.values() for rule in rules for part in rule.split()}
@@ -97,6 +107,23 @@ def test_split_shares_no_sentence_and_no_bag_of_words():
     assert len(set(everything)) == len(everything)
 
 
+def test_no_two_parts_have_a_bag_of_words_in_common():
+    sentences = [
+        tuple(words) for chosen in combinations("abcdefgh", 3) for words in permutations(chosen)
+    ]
+    parts = [{bag(sentence) for sentence in part} for part in split(sentences, seed=1)]
+    assert sum(map(len, parts)) == 56 and all(parts)
+    assert not any(one & other for one, other in combinations(parts, 2))
+
+
+def test_the_sizes_of_the_parts():
+    """A quarter and a tenth, at most 10,000 and 2,000; the order is that of the seed."""
+    few, many = split(range(99), seed=1, group=int), split(range(60_000), seed=1, group=int)
+    assert [*map(len, few)] == [66, 9, 24] and [*map(len, many)] == [48_000, 2_000, 10_000]
+    assert few == split(range(99), seed=1, group=int) != split(range(99), seed=2, group=int)
+    assert sorted(sum(few, [])) == [*range(99)] and few.train != sorted(few.train)
+
+
 @pytest.mark.parametrize(
     "sentences",
     [[("a",)] * 3, [(x, y) for x in "abc" for y in "def"], list(permutations("abcde"))],
@@ -110,6 +137,8 @@ def test_the_grammar_refuses_lengths_that_it_does_not_have():
     for max_words in (2, 26, 100):
         with pytest.raises(ValueError, match="3 to 25 words"):
             grammar.sentences(10, max_words)
+    with pytest.raises(ValueError, match="per_length must be at least 1, not 0"):
+        grammar.sentences(0)
 
 
 def test_add_shuffled_counts_spellings_of_one_sentence_once():
@@ -126,62 +155,32 @@ def test_masking_is_mirrored():
     assert reversal_pairs(sentences, vocab)[0][0] == vocab.encode(sentences[0])
 
 
+def test_the_masked_share_of_the_sentences_and_of_their_words():
+    """Of half of the sentences a share of the words, between none and all, on average half."""
+    sentences = [tuple("abcdefgh")] * 2000
+    vocab = Vocab.build(sentences)
+    sources = [src for src, _ in reversal_pairs(sentences, vocab, unk_rate=0.5, seed=1)]
+    counts = [src.count(UNK) for src in sources]
+    assert 0.22 < sum(counts) / (8 * 2000) < 0.28 and {*counts} == {*range(9)}
+    assert 0.4 < sum(map(bool, counts)) / 2000 < 0.5  # 1 of 9 that are chosen is left as it is
+    again, other = (reversal_pairs(sentences, vocab, 0.5, seed) for seed in (1, 2))
+    assert [src for src, _ in again] == sources != [src for src, _ in other]
+
+
 def test_collate_pads_and_shifts():
     batch = collate([([7], [7]), ([5, 6, 7], [7, 6, 5])])
     assert batch.src.tolist() == [[7, PAD, PAD], [5, 6, 7]]
     assert batch.src_lens.tolist() == [1, 3]
     assert batch.trg_in.tolist() == [[BOS, 7, PAD, PAD], [BOS, 7, 6, 5]]
     assert batch.trg_out.tolist() == [[7, EOS, PAD, PAD], [7, 6, 5, EOS]]
-    assert batch.src.dtype == torch.int64
+    assert {rows.dtype for rows in batch} == {torch.int64}
 
 
-def test_the_pairs_serve_torchs_data_loader():
-    pairs = ReversalDataset([[7, 8, 9], [5], [4, 6]])
-    assert pairs[0] == ([7, 8, 9], [9, 8, 7]) and pairs[1:] == [([5], [5]), ([4, 6], [6, 4])]
-    first, second = DataLoader(pairs, batch_size=2, collate_fn=collate)
-    assert first.src.tolist() == [[7, 8, 9], [5, PAD, PAD]] and first.src_lens.tolist() == [3, 1]
-    assert first.trg_in.tolist() == [[BOS, 9, 8, 7], [BOS, 5, PAD, PAD]]
-    assert second.trg_out.tolist() == [[6, 4, EOS]]
-
-
-def test_the_parts_of_a_batch_are_its_rows():
-    batch = collate(ReversalDataset([[7, 8, 9], [5], [4, 6]])[:])
-    parts = [batch.part(i, 2) for i in range(2)]
-    assert parts[0].src.tolist() == [[7, 8, 9], [4, 6, PAD]] and parts[0].src_lens.tolist() == [
-        3,
-        2,
-    ]
-    assert parts[1].trg_out.tolist() == [[5, EOS, PAD, PAD]]
-    assert sum(part.tokens() for part in parts) == batch.tokens() == 9
-    empty = batch.part(4, 5)
-    assert empty.tokens() == 0 and len(empty.src) == 1 and empty.src_lens.tolist() == [3]
-
-
-def test_the_integer_task():
-    config = Config(task="integers", vocab_size=7, max_length=5, per_length=100, seed=3)
-    task = load_task(config)
-    assert task.vocab.words == ["<pad>", "<bos>", "<eos>", "3", "4", "5", "6"]
-    everything = [sequence for part in task.sentences for sequence in part]
-    lengths = Counter(map(len, everything))
-    assert lengths == {1: 4, 2: 16, 3: 64, 4: 100, 5: 100} and len(set(everything)) == 284
-    bags = [{tuple(sorted(sequence)) for sequence in part} for part in task.sentences]
-    assert all(one.isdisjoint(other) for one, other in combinations(bags, 2))
-    for part, pairs in zip(task.sentences, task.pairs, strict=True):
-        assert [src for src, _ in pairs] == [[int(word) for word in words] for words in part]
-        assert all(trg == src[::-1] for src, trg in pairs)
-    assert {i for src, _ in task.pairs.train for i in src} == {3, 4, 5, 6}
-    assert load_task(config).digest() == task.digest()
-    assert load_task(replace(config, seed=4)).digest() != task.digest()
-
-
-def test_integers_need_a_vocabulary_and_know_no_other_words():
-    with pytest.raises(ValueError, match="leaves no integers"):
-        integers.sequences(10, 4, vocab_size=3)
-    vocab = load_task(Config(task="integers", vocab_size=7, per_length=50)).vocab
-    assert vocab.encode(["6", "3"]) == [6, 3]
-    for word in ("7", "2", "cat", "<unk>"):
-        with pytest.raises(ValueError, match=f"{word}.* is not in the vocabulary"):
-            vocab.encode(["3", word])
+def test_padding_by_hand():
+    assert pad([[5], [6, 7, 8], [9, 4]]).tolist() == [[5, PAD, PAD], [6, 7, 8], [9, 4, PAD]]
+    assert pad(row for row in [[5]]).tolist() == [[5]]
+    with pytest.raises(ValueError, match="no sentence"):
+        pad([])
 
 
 @pytest.mark.parametrize("bucket", [True, False])
@@ -196,17 +195,24 @@ def test_batches_hold_every_pair_once_in_an_order_of_seed_and_epoch(bucket):
     assert first_ids(1, 1) != first_ids(1, 2) != first_ids(2, 2)
 
 
-def test_what_the_task_consists_of():
-    task = reversal_task(Config(per_length=100, unk_rate=0.5))
-    assert task.vocab.words == Vocab.build(task.sentences.train).words
-    masked = [sum(UNK in src for src, _ in pairs) / len(pairs) for pairs in task.pairs]
+def test_what_the_data_of_the_assignment_consist_of():
+    ours = grammar.sentences(100, seed=1)
+    data = reversal_data(ours, seed=1, unk_rate=0.5)
+    assert data.vocab is data.trg_vocab and data.left_out == 0
+    assert data.vocab.words == Vocab.build(data.sentences.train).words
+    masked = [sum(UNK in src for src, _ in pairs) / len(pairs) for pairs in data.pairs]
     assert 0.3 < masked[0] < 0.5 and max(masked[1:]) < 0.1  # words that only the test set has
-    for sentences, pairs in zip(task.sentences, task.pairs, strict=True):
-        for sentence, (src, trg) in zip(sentences, pairs, strict=True):
+    for sentences, references, pairs in zip(*data[:2], data.pairs, strict=True):
+        for sentence, reference, (src, trg) in zip(sentences, references, pairs, strict=True):
+            assert reference == sentence[::-1]
             assert len(sentence) == len(src) and trg == src[::-1]
-    ours = set(grammar.sentences(100, seed=SMALL.seed))
-    found = [sentence in ours for part in task.sentences for sentence in part]
-    assert 0.45 < sum(found) / len(found) < 0.6
+            known = zip(src, data.vocab.encode(sentence), strict=True)
+            assert all(id_ in (UNK, true) for id_, true in known)
+    from_grammar = [sentence in set(ours) for part in data.sentences for sentence in part]
+    assert 0.45 < sum(from_grammar) / len(from_grammar) < 0.6
+    assert data[:2] == reversal_data(ours, seed=1)[:2] != reversal_data(ours, seed=2)[:2]
+    plain = reversal_data(ours, seed=1, unk_rate=0.0).pairs
+    assert not any(UNK in src for src, _ in plain.train) and plain.test == data.pairs.test
 
 
 def test_buckets_put_like_lengths_together():
@@ -218,48 +224,3 @@ def test_buckets_put_like_lengths_together():
     assert lengths != sorted(lengths)
 
 
-def test_task_from_a_corpus(tmp_path):
-    path = tmp_path / "corpus.txt"
-    lines = [f"Line {i} of my text." for i in range(30)] + ["", "line 3 of my text", "w " * 13]
-    path.write_bytes(b"\xef\xbb\xbf" + "\r\n".join(lines).encode())
-    task = reversal_task(SMALL, str(path))
-    sentences = [sentence for part in task.sentences for sentence in part]
-    assert max(map(len, sentences)) == 5
-    assert tokenize("Line 3 of my text.") in sentences
-    assert 30 < len(sentences) <= 60
-    assert task.corpus == str(path) and task.left_out == 1
-    assert task.digest() == reversal_task(SMALL, str(path)).digest()
-    path.write_text("\n".join(lines[::-1]))
-    assert task.digest() != reversal_task(SMALL, str(path)).digest()
-
-
-@pytest.mark.parametrize(
-    "content, message", [(b"\xff\xfe\x00", "not UTF-8"), (b"", "too few"), (b"one", "too few")]
-)
-def test_a_corpus_that_cannot_be_used(tmp_path, content, message):
-    path = tmp_path / "corpus.txt"
-    path.write_bytes(content)
-    with pytest.raises(ValueError, match=message):
-        reversal_task(SMALL, str(path))
-
-
-def test_read_lines_of_a_missing_file(tmp_path):
-    with pytest.raises(OSError):
-        read_lines(tmp_path / "none.txt")
-
-
-@pytest.mark.parametrize(
-    "setting",
-    [
-        {"lr": 0.0},
-        {"lr": float("nan")},
-        {"epochs": 0},
-        {"unk_rate": 1.5},
-        {"seed": -1},
-        {"schedule": "up"},
-        {"amp": "yes"},
-    ],
-)
-def test_config_refuses_impossible_values(setting):
-    with pytest.raises(ValueError, match=next(iter(setting))):
-        Config(**setting)

@@ -1,40 +1,31 @@
-"""Greedy decoding against a step-by-step loop, beam search against all that can be written, and
-words copied from the source.
-"""
-
-from itertools import product
+"""Greedy decoding against a step-by-step loop, and words copied from the source."""
 
 import pytest
 import torch
 
-from helpers.build import build_model
-from helpers.config import Config
 from helpers.data import BOS, EOS, PAD, SPECIALS, UNK, Vocab
 from helpers.decoding import (
     Decoded,
-    beam_search,
     decode,
     greedy,
+    greedy_exact_match,
+    in_batches,
     max_steps,
-    predict,
-    reverse_lines,
     spell,
-    translate_lines,
 )
-from helpers.device import set_up
-from helpers.tests.test_models import KINDS
+from helpers.model import build_model
+from helpers.tests.test_models import KINDS, build, shaken
+from helpers.training import set_up
 
 VOCAB = Vocab([*SPECIALS, "cat", "dog", "sat", "the"])
 CAT, DOG, SAT, THE = range(4, 8)
+SOURCES = [[CAT], [THE, CAT, SAT], [UNK, DOG], [THE, DOG, SAT, CAT, CAT, UNK], [SAT, SAT]]
 
 
 @pytest.fixture
 def model():
     set_up(seed=5)
-    model = build_model(Config(emb_size=6, hidden_size=8, attn_size=5), len(VOCAB), len(VOCAB))
-    for weight in model.parameters():
-        weight.data.mul_(4)
-    return model
+    return shaken(build_model(len(VOCAB), len(VOCAB), 6, 8, 5), 4)
 
 
 @torch.no_grad()
@@ -52,11 +43,10 @@ def slow_greedy(model, src):
 
 
 def test_greedy_equals_the_slow_loop(model):
-    sources = [[CAT], [THE, CAT, SAT], [UNK, DOG], [THE, DOG, SAT, CAT, CAT, UNK], [SAT, SAT]]
-    answers = decode(model, sources)
-    assert [answer.ids for answer in answers] == [slow_greedy(model, src) for src in sources]
+    answers = decode(model, SOURCES)
+    assert [answer.ids for answer in answers] == [slow_greedy(model, src) for src in SOURCES]
     assert len({tuple(answer.ids) for answer in answers}) > 1
-    for src, answer in zip(sources, answers, strict=True):
+    for src, answer in zip(SOURCES, answers, strict=True):
         stopped = len(answer.ids) < max_steps(len(src))
         assert answer.weights.shape == (len(answer.ids) + stopped, len(src))
 
@@ -68,11 +58,52 @@ def test_the_weights_are_those_of_teacher_forcing_with_the_same_words(model):
     torch.testing.assert_close(answer.weights, weights[0, : len(answer.weights)].detach())
 
 
-def test_long_sources_are_decoded_in_smaller_batches(model, monkeypatch):
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_model_writes_what_it_likes_best_at_each_step(kind):
+    """And looks where it looks when it is given the same words."""
+    model = build(kind, len(VOCAB), len(VOCAB))
+    answers = decode(model, SOURCES)
+    assert [answer.ids for answer in answers] == [slow_greedy(model, src) for src in SOURCES]
+    for src, answer in zip(SOURCES, answers, strict=True):
+        trg_in = torch.tensor([[BOS, *answer.ids]])
+        _, weights = model(torch.tensor([src]), torch.tensor([len(src)]), trg_in)
+        expected = weights[0, : len(answer.weights)].detach()
+        torch.testing.assert_close(answer.weights, expected, rtol=0, atol=1e-12)
+
+
+def test_long_sources_are_decoded_in_smaller_batches(model):
     sources = [[CAT] * n for n in (1, 30, 2, 7, 30, 12)]
     expected = [answer.ids for answer in decode(model, sources)]
-    monkeypatch.setattr("helpers.decoding.BATCH_TOKENS", 24)
-    assert [answer.ids for answer in decode(model, sources)] == expected
+    few = decode(model, sources, batch_tokens=24)
+    assert [answer.ids for answer in few] == expected
+    sizes = [(len(chosen), src.size(1)) for chosen, src, _ in in_batches(model, sources, 9, 24)]
+    assert sizes == [(1, 30), (1, 30), (2, 12), (2, 2)]
+    for size in (1, 2, 4):
+        assert [len(chosen) for chosen, *_ in in_batches(model, sources, size, 10**6)][0] == size
+
+
+def test_the_batches_hold_each_source_once(model):
+    sources = [[CAT] * n for n in (3, 1, 2, 7, 1)]
+    seen = {}
+    for chosen, src, lens in in_batches(model, sources, 2, 100):
+        assert lens.tolist() == [len(sources[i]) for i in chosen] and src.size(1) == max(lens)
+        for i, row, n in zip(chosen, src.tolist(), lens.tolist(), strict=True):
+            assert row[:n] == sources[i] and set(row[n:]) <= {PAD}
+            seen[i] = n
+    assert sorted(seen) == [0, 1, 2, 3, 4]
+
+
+def test_decode_takes_any_search(model):
+    """It is given whole batches; what follows <eos> is no part of the answer, nor its weights."""
+
+    def search(model, src, src_lens):
+        ids = torch.tensor([[SAT, EOS, DOG, DOG]] * len(src))
+        return ids, torch.ones(len(src), 4, src.size(1)) * src_lens.view(-1, 1, 1)
+
+    answers = decode(model, [[CAT], [THE, CAT]], search=search)
+    assert [answer.ids for answer in answers] == [[SAT], [SAT]]
+    assert answers[0].weights.tolist() == [[1.0], [1.0]]
+    assert answers[1].weights.tolist() == [[2.0, 2.0], [2.0, 2.0]]
 
 
 def test_a_sentence_is_cut_off_after_twice_its_length_and_two_steps():
@@ -120,172 +151,16 @@ def test_spell(line, ids, looks, expected):
     assert " ".join(spell(tokens, VOCAB.encode(tokens), answer, VOCAB)) == expected
 
 
-def test_one_answer_a_line_whatever_the_line(model):
-    lines = ["the cat", "", "  \t", "<pad> <unk> <eos>", "the cat sat"]
-    answers = list(reverse_lines(model, VOCAB, lines, chunk=2))
-    assert len(answers) == 5 and answers[1] == answers[2] == ""
-    assert answers == list(reverse_lines(model, VOCAB, iter(lines)))
-
-
-def model_of(kind, seed, size=8):
-    set_up(seed)
-    config = Config(model=kind, emb_size=6, hidden_size=8, attn_size=5, heads=2, layers=1)
-    model = build_model(config, len(VOCAB), size)
-    for weight in model.parameters():
-        weight.data.mul_(2)
-    return model
-
-
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("penalty", [0.0, 1.0])
-def test_a_beam_of_one_is_greedy(kind, penalty):
-    src = torch.tensor([[CAT, PAD, PAD], [THE, CAT, SAT], [DOG, UNK, PAD], [SAT, SAT, SAT]])
-    for seed in range(5):
-        inputs = model_of(kind, seed), src, torch.tensor([1, 3, 2, 3])
-        ids, weights = beam_search(*inputs, width=1, penalty=penalty)
-        expected, expected_weights = greedy(*inputs)
-        assert ids.equal(expected)
-        ends = (ids == EOS).int()
-        ended = (ends.cumsum(dim=1) > ends) | (
-            torch.arange(ids.size(1)) >= max_steps(inputs[2])[:, None]
-        )
-        assert not expected_weights[ended].any()
-        weights[ended] = 0
-        torch.testing.assert_close(weights, expected_weights, rtol=0, atol=1e-12)
-
-
-@torch.no_grad()
-def all_answers(model, src, penalty):
-    """Whatever can be written in an answer to one source, and its rating."""
-    steps = max_steps(len(src))
-    written = torch.tensor(list(product(range(5), repeat=steps)))
-    trg_in = torch.cat([torch.full_like(written[:, :1], BOS), written[:, :-1]], dim=1)
-    sources = torch.tensor(src).expand(len(written), -1)
-    logits, _ = model(sources, torch.full((len(written),), len(src)), trg_in)
-    scores = logits.log_softmax(dim=-1).gather(2, written.unsqueeze(2)).squeeze(2)
-    ratings = {}
-    for row, score in zip(written.tolist(), scores, strict=True):
-        n = row.index(EOS) + 1 if EOS in row else steps
-        ratings[tuple(row[:n])] = score[:n].sum().item() / ((5 + n) / 6) ** penalty
-    return ratings
-
-
-def without_padding(row, steps):
-    return tuple(row[: row.index(EOS) + 1] if EOS in row else row[:steps])
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_beam_as_wide_as_all_answers_finds_the_best(kind, monkeypatch):
-    """Five symbols in up to 3 and 2 steps are 85 and 21 answers. No beam finds better ones, and in
-    these cases, though not in general, a wider one none that is worse.
-    """
-    for name in ("helpers.decoding.max_steps", f"{__name__}.max_steps"):
-        monkeypatch.setattr(name, lambda lens: lens + 1)
-    src, lens = torch.tensor([[UNK, CAT], [CAT, PAD]]), torch.tensor([2, 1])
-    winners, greedy_is_worse = [], False
-    for seed, penalty in product(range(4), (0.0, 1.0, 4.0)):
-        model = model_of(kind, seed, size=5)
-        ratings = [all_answers(model, source, penalty) for source in ([UNK, CAT], [CAT])]
-        assert [len(answers) for answers in ratings] == [85, 21]
-        best = [max(answers, key=answers.get) for answers in ratings]
-        found = []
-        for width in (1, 2, 3, 10, 85, 100):
-            rows = beam_search(model, src, lens, width, penalty)[0].tolist()
-            answers = [without_padding(row, steps) for row, steps in zip(rows, (3, 2), strict=True)]
-            found.append([rated[ids] for rated, ids in zip(ratings, answers, strict=True)])
-            assert width < 85 or answers == best
-        assert all(list(column) == sorted(column) for column in zip(*found, strict=True))
-        greedy_is_worse |= found[0] != found[-1]
-        winners.append((seed, *best))
-    assert greedy_is_worse and len(set(winners)) > 4, "the width and the penalty matter"
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_the_answers_of_a_beam_do_not_depend_on_the_batch(kind):
-    model = model_of(kind, seed=3)
-    sources = [[CAT], [THE, CAT, SAT], [UNK, DOG], [THE, DOG, SAT, CAT, CAT, UNK], [SAT, SAT]]
-    alone = decode(model, sources, batch_size=1, beam=4)
-    together = decode(model, sources, batch_size=100, beam=4)
-    for src, one, other in zip(sources, alone, together, strict=True):
-        assert one.ids == other.ids
-        torch.testing.assert_close(one.weights, other.weights, rtol=0, atol=1e-12)
-        trg_in = torch.tensor([[BOS, *one.ids]])  # where did it look, to write these words?
-        _, weights = model(torch.tensor([src]), torch.tensor([len(src)]), trg_in)
-        expected = weights[0, : len(one.weights)].detach()
-        torch.testing.assert_close(one.weights, expected, rtol=0, atol=1e-12)
-
-
-def test_the_penalty_and_the_width_reach_the_search():
-    model, sources = model_of("bahdanau", seed=0), [[CAT], [THE, CAT, SAT]]
-    src, lens = torch.tensor([[CAT, PAD, PAD], [THE, CAT, SAT]]), torch.tensor([1, 3])
-    seen = set()
-    for width, penalty in product((1, 4), (0.0, 4.0)):
-        ids, _ = beam_search(model, src, lens, width, penalty)
-        answers = decode(model, sources, beam=width, penalty=penalty)
-        rows = [
-            without_padding(row, max_steps(n)) for row, n in zip(ids.tolist(), (1, 3), strict=True)
-        ]
-        assert [answer.ids for answer in answers] == [[i for i in row if i != EOS] for row in rows]
-        seen.add(tuple(rows))
-    assert len(seen) == 3
-    for beam in (0, -1):
-        with pytest.raises(ValueError, match=f"at least 1, not {beam}"):
-            decode(model, sources, beam=beam)
-
-
-def test_a_finished_answer_of_a_beam_is_padded():
-    src, lens, ended = torch.tensor([[CAT, PAD, PAD], [THE, CAT, SAT]]), (1, 3), set()
-    for seed in range(10):
-        ids, weights = beam_search(model_of("luong", seed), src, torch.tensor(lens), width=3)
-        assert ids.shape == weights.shape[:2]
-        for row, n in zip(ids.tolist(), lens, strict=True):
-            end = len(without_padding(row, max_steps(n)))
-            assert end <= max_steps(n) and set(row[end:]) <= {PAD}
-            ended.add((EOS in row, end < len(row)))
-    assert {(True, True), (False, True)} <= ended, "some end early, some are cut off before others"
-
-
-ENGLISH = Vocab([*SPECIALS, "a", "cat", "man", "the"], exact=True)
-FRENCH = Vocab([*SPECIALS, "le", "l'", "homme", "chat", "."], exact=True)
-
-
-@pytest.fixture
-def translator(monkeypatch):
-    """Stands in for a model: every source becomes "l' homme <unk> .", looking at its last word."""
-
-    def write(model, sources, beam):
-        assert all(sources) and beam == 2
-        return [
-            Decoded([5, 6, UNK, 8], look_at(*4 * [len(src) - 1], n=len(src))) for src in sources
-        ]
-
-    monkeypatch.setattr("helpers.decoding.decode", write)
-
-
-def test_a_translation_copies_what_it_does_not_know(translator):
-    """From where it looks; that an id means "man" in English and "homme" in French is no matter."""
-    sentences = [("the", "man", "Zoé"), (), ("Zoé", "MAN", "man")]
-    written = predict(None, ENGLISH, FRENCH, sentences, chunk=2, beam=2)
-    assert list(written) == [["l'", "homme", "Zoé", "."], [], ["l'", "homme", "man", "."]]
-
-
-def test_lines_are_translated_one_by_one(translator):
-    lines = ["The man , Zoé\n", "\n", "", "L’homme!"]
-    answers = list(translate_lines(None, ENGLISH, FRENCH, lines, chunk=3, beam=2))
-    assert answers == ["L'homme zoé.", "", "", "L'homme !."]
-
-
-def test_a_model_with_two_vocabularies_answers_each_line():
-    set_up(seed=0)
-    model = build_model(Config(model="lstm", emb_size=6, hidden_size=8), len(ENGLISH), len(FRENCH))
-    lines = ["the man", "", "a cat, a dog"]
-    for beam in (1, 3):
-        answers = list(translate_lines(model, ENGLISH, FRENCH, lines, chunk=2, beam=beam))
-        assert answers == list(translate_lines(model, ENGLISH, FRENCH, iter(lines), beam=beam))
-        assert [bool(answer) for answer in answers][1:2] == [False] and len(answers) == 3
-
-
 def test_without_attention_only_what_is_clear_is_copied():
     tokens = ("The", "Cat", "Mat", "cat", "Pat")
     answer = Decoded([UNK, CAT, THE], torch.zeros(4, 5))
     assert spell(tokens, VOCAB.encode(tokens), answer, VOCAB) == ["<unk>", "cat", "The"]
+
+
+def test_exact_match_is_that_of_whole_answers(model):
+    """Of three pairs, one has the words that the model writes."""
+    written = [answer.ids for answer in decode(model, SOURCES[:3])]
+    targets = [written[0], [*written[1], CAT], written[2][:-1]]
+    pairs = [*zip(SOURCES[:3], targets, strict=True)]
+    assert greedy_exact_match(model, pairs) == greedy_exact_match(model, pairs, 1) == 1 / 3
+    assert greedy_exact_match(model, pairs[:1]) == 1

@@ -7,18 +7,17 @@ import os
 import resource
 import subprocess
 import sys
-from dataclasses import replace
 from unittest import mock
 
 import pytest
 import torch
 
-from helpers import checkpoint
-from helpers.__main__ import check
-from helpers.build import build_model
+from helpers.commands.answering import check
+from helpers.models import RecurrentSettings
+from helpers.runs import checkpoint
 from helpers.tests.test_cli import BUFFERED, SMALL, folders, run, trained  # noqa: F401  (a fixture)
 
-HOLD = "import sys, pathlib; from helpers import checkpoint\n"
+HOLD = "import sys, pathlib; from helpers.runs import checkpoint\n"
 HOLD += "with checkpoint.claim(pathlib.Path(sys.argv[1])): print(flush=True); sys.stdin.read()"
 
 
@@ -83,8 +82,8 @@ def test_a_disk_that_fills_up_with_curves(tmp_path):
     command = [sys.executable, "-m", "helpers", "train", *SMALL, "--epochs", "60"]
     command += ["--emb-size", "2", "--hidden-size", "2", *map(str, folders(tmp_path))]
     limits = resource.RLIMIT_FSIZE, (200_000, 200_000)
-    how = {"capture_output": True, "text": True}
-    done = subprocess.run(command, preexec_fn=lambda: resource.setrlimit(*limits), **how)
+    options = {"capture_output": True, "text": True}
+    done = subprocess.run(command, preexec_fn=lambda: resource.setrlimit(*limits), **options)
     assert done.returncode == 2 and "File too large" in done.stderr.splitlines()[-1]
     assert done.stderr.count("\n") == 2 and checkpoint.latest(tmp_path).history
 
@@ -137,34 +136,44 @@ def test_output_that_cannot_be_written(trained):  # noqa: F811
         (">&-", 2, "no standard output"),
         ("2>&-", 0, ""),
     ):
-        how = {"shell": True, "capture_output": True, "text": True, "env": BUFFERED}
-        done = subprocess.run(f"{command} {end}", **how)
+        options = {"shell": True, "capture_output": True, "text": True, "env": BUFFERED}
+        done = subprocess.run(f"{command} {end}", **options)
         assert done.returncode == status and says in done.stderr
         assert done.stderr.count("\n") == (1 if status else 0)
         assert done.stdout.count("\n") == (0 if status else 1)
 
 
-def test_ctrl_c_is_one_line(tmp_path, monkeypatch):
-    monkeypatch.setattr("helpers.__main__.build_model", mock.Mock(side_effect=KeyboardInterrupt))
-    _, err = run("train", *SMALL, *folders(tmp_path), status=130)
+def test_ctrl_c_is_one_line(tmp_path):
+    with mock.patch.object(RecurrentSettings, "build", side_effect=KeyboardInterrupt):
+        _, err = run("train", *SMALL, *folders(tmp_path), status=130)
     assert err.splitlines()[-1] == "stopped; the same command with --resume goes on"
 
 
-def test_a_loss_that_is_no_number_is_one_line(tmp_path, monkeypatch):
-    def broken(*args):
-        model = build_model(*args)
-        model.decoder.output.bias.data.fill_(torch.nan)
+def broken_model(monkeypatch, spoil):
+    """Makes `train` build a model that is spoilt in the way of `spoil`."""
+    build = RecurrentSettings.build
+
+    def build_and_spoil(*args):
+        model = build(*args)
+        spoil(model)
         return model
 
-    monkeypatch.setattr("helpers.__main__.build_model", broken)
+    monkeypatch.setattr(RecurrentSettings, "build", build_and_spoil)
+
+
+def test_a_loss_that_is_no_number_is_one_line(tmp_path, monkeypatch):
+    broken_model(monkeypatch, lambda model: model.decoder.output.bias.data.fill_(torch.nan))
     _, err = run("train", *SMALL, *folders(tmp_path), status=2)
-    assert "loss nan in epoch 1, batch 1 of" in err.splitlines()[-1] and err.count("\n") == 2
+    says = "python -m helpers: loss nan in epoch 1, batch 1: try a lower lr"
+    assert err.splitlines()[-1] == says and err.count("\n") == 2
 
 
-@pytest.mark.parametrize("model, limit", [("bahdanau", 1_000), ("location", 10_000)])
-def test_the_longest_line_that_is_answered(trained, model, limit):  # noqa: F811
+@pytest.mark.parametrize("attention, limit", [("bahdanau", 1_000), ("location", 10_000)])
+def test_the_longest_line_that_is_answered(trained, attention, limit):  # noqa: F811
     loaded = checkpoint.load(trained[0])
-    loaded = loaded._replace(config=replace(loaded.config, model=model))
+    settings = loaded.settings.having(attention=attention)
+    model = settings.model.build(len(loaded.vocab), len(loaded.trg_vocab))
+    loaded = loaded._replace(settings=settings, model=model)
     passed = check(loaded, [("word",) * n for n in (limit, limit + 1, 3)])
     assert [len(tokens) for tokens in passed] == [limit, 0, 3]
 

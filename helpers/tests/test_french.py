@@ -4,7 +4,15 @@ import re
 
 import pytest
 
-from helpers.french import MAX_PAIRS, PREPOSITIONS, PRONOUNS, agree, noun_phrase, pairs, sentence
+from helpers.tasks.french import (
+    MAX_PAIRS,
+    PREPOSITIONS,
+    PRONOUNS,
+    agree,
+    noun_phrase,
+    pairs,
+    sentence,
+)
 
 FORMS = {"+": "affirmative", "-": "negative", "?": "question"}
 # Form, subject, verb, what follows (* for a plural), and the two texts.

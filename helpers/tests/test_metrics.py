@@ -7,7 +7,6 @@ from helpers.metrics import (
     alignment_accuracy,
     by_length,
     entropy,
-    error_kind,
     exact_match,
     matches,
     token_accuracy,
@@ -69,23 +68,3 @@ def test_alignment_accuracy():
 def test_entropy():
     weights = torch.tensor([[1.0, 0, 0, 0], [0.25, 0.25, 0.25, 0.25], [0.5, 0.5, 0, 0]])
     torch.testing.assert_close(entropy(weights), torch.tensor([0.0, 2.0, 1.0]))
-
-
-@pytest.mark.parametrize(
-    "hyp, kind",
-    [
-        ("a b c d", "right"),
-        ("a b", "stopped early"),
-        ("", "stopped early"),
-        ("a b c d d", "ran on"),
-        ("b a c d", "swapped"),
-        ("a c d", "skipped"),
-        ("a b b c d", "repeated"),
-        ("a b x c d", "several"),
-        ("a b x d", "substituted"),
-        ("a b b d", "substituted"),
-        ("x b", "several"),
-    ],
-)
-def test_kinds_of_errors(hyp, kind):
-    assert error_kind(hyp.split(), "a b c d".split()) == kind

@@ -1,32 +1,53 @@
-"""What all models have in common, and the new ones against plain loops and torch's own layers."""
+"""What all models have in common: every cell with every attention, in one layer or two, and the
+Transformer.
+"""
 
-import math
+import warnings
 
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
 
-from helpers.build import build_model
-from helpers.config import Config
-from helpers.data import BOS, EOS, PAD, collate
-from helpers.device import set_up
-from helpers.location import frame
-from helpers.model import LocationAttention, LuongAttention
-from helpers.tests.tiny import largest_difference
-from helpers.transformer import DecoderLayer, PositionalEncoding
+from helpers.data import PAD, collate
+from helpers.models import MODELS
+from helpers.models.location import LocationSeq2Seq
+from helpers.models.recurrent import ATTENTIONS, CELLS, RecurrentSeq2Seq
+from helpers.models.transformer import Transformer
+from helpers.runs.settings import Settings
+from helpers.training import set_up
 
-KINDS = Config.__dataclass_fields__["model"].metadata["options"]
+KINDS = {  # by what one may call them: what has to be set to have one
+    f"{cell} {attention} {layers}": {"cell": cell, "attention": attention, "layers": layers}
+    for cell in CELLS
+    for attention in ATTENTIONS
+    for layers in (1, 2)
+} | {"transformer": {"model": "transformer", "heads": 2, "layers": 3}}
+PLAIN = "gru bahdanau 1"  # the model of the assignment
 SRC_SIZE, TRG_SIZE = 30, 20
 
 
-def build(kind, **switches):
-    set_up(seed=0)
-    config = Config(model=kind, emb_size=8, hidden_size=12, attn_size=10, heads=2, layers=3)
-    model = build_model(config, SRC_SIZE, TRG_SIZE, **switches)
-    for weight in model.parameters():  # far from uniform attention, so that a leak would show
-        weight.data.mul_(2)
+def shaken(model, factor=2):
+    """The model, far from uniform attention, so that a leak would show, and with biases that are
+    not 0, so that they count.
+    """
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for param in model.parameters():
+            param.mul_(factor).add_(0.2 * torch.randn_like(param))
     return model
+
+
+def small(kind, **changes):
+    """The settings of a small model."""
+    sizes = {"emb_size": 8, "hidden_size": 12, "dropout": 0.0}
+    if KINDS[kind].get("attention") in ("bahdanau", "location"):
+        sizes["attn_size"] = 10
+    return Settings.of(**sizes | KINDS[kind] | changes).model
+
+
+def build(kind, src_size=SRC_SIZE, trg_size=TRG_SIZE, **changes):
+    set_up(seed=0)
+    return shaken(small(kind, **changes).build(src_size, trg_size))
 
 
 @pytest.fixture(params=KINDS)
@@ -62,10 +83,13 @@ def test_shapes_and_weights_that_sum_to_one_or_zero(kind, model, pairs):
     assert logits.dtype == weights.dtype == torch.float64
     assert weights.min() >= 0
     totals = weights.sum(dim=-1)
-    if kind == "location":  # the rest lies on the sentinels
+    if "location" in kind:  # the rest lies on the sentinels
         assert totals.min() > 0 and totals.max() < 1
     else:
-        assert (totals - (0.0 if kind == "lstm" else 1.0)).abs().max() < 1e-12
+        assert (totals - (0.0 if "none" in kind else 1.0)).abs().max() < 1e-12
+    padding = (src == PAD).unsqueeze(1).expand_as(weights)
+    assert padding.any() and weights[padding].eq(0).all()
+    assert "none" in kind or weights[~padding].min() > 0
 
 
 def test_neither_batch_nor_padding_matters(model, pairs):
@@ -75,13 +99,16 @@ def test_neither_batch_nor_padding_matters(model, pairs):
         src, src_lens, trg_in = inputs([pair])
         steps, length = trg_in.size(1), src.size(1)
         logits, weights = model(src, src_lens, trg_in)
-        padded, padded_weights = model(F.pad(src, (0, 50), value=PAD), src_lens, trg_in)
+        padding = torch.randint(PAD, SRC_SIZE, (1, 50))  # by its place, not by its id
+        padded, padded_weights = model(torch.cat([src, padding], dim=1), src_lens, trg_in)
         assert (logits[0] - together[i, :steps]).abs().max() < 1e-12
         assert (logits - padded).abs().max() < 1e-12
         assert (weights[0] - together_weights[i, :steps, :length]).abs().max() < 1e-12
         assert (weights - padded_weights[..., :length]).abs().max() < 1e-12
         assert together_weights[i, :, length:].eq(0).all()
         assert padded_weights[..., length:].eq(0).all()
+        extra, _ = model(F.pad(src, (0, 50), value=PAD), src_lens, trg_in)
+        assert (logits - extra).abs().max() < 1e-12
 
 
 def test_word_by_word_gives_what_forward_gives(model, pairs):
@@ -134,159 +161,52 @@ def test_the_gradient_reaches_every_parameter(model, pairs):
         assert weight.grad is not None and weight.grad.abs().max() > 1e-9, name
 
 
-def test_the_names_and_sizes_of_the_models():
-    assert build("luong").decoder.attention.general is not None
-    assert build("luong-dot").decoder.attention.general is None
+def test_what_a_name_stands_for():
+    """The class, its cells, its layers."""
+    for kind, flags in KINDS.items():
+        if kind in (PLAIN, "transformer"):
+            continue
+        model = build(kind)
+        location = flags["attention"] == "location"
+        assert type(model) is (LocationSeq2Seq if location else RecurrentSeq2Seq)
+        assert [type(cell) for cell in model.decoder.cells] == flags["layers"] * [
+            torch.nn.LSTMCell if flags["cell"] == "lstm" else torch.nn.GRUCell
+        ]
+        assert type(model.encoder.rnn).__name__.lower() == flags["cell"]
+        assert model.encoder.rnn.num_layers == flags["layers"]
+        assert model.copies == model.any_length == small(kind).copies == location
+    assert build("gru luong 1").decoder.attention.general is not None
+    assert build("gru luong-dot 1").decoder.attention.general is None
     transformer = build("transformer")
+    assert type(transformer) is Transformer and not transformer.copies | transformer.any_length
     assert len(transformer.layers) == transformer.encoder.num_layers == 3
     for layer in [*transformer.layers, *transformer.encoder.layers]:
         assert layer.self_attn.num_heads == 2 and layer.linear1.out_features == 12
         assert layer.norm_first
+    assert [*MODELS] == ["recurrent", "transformer"]
 
 
-def test_the_positional_encoding_is_the_papers():
-    """PE(pos, 2i) = sin(pos / 10000^(2i / E)), PE(pos, 2i + 1) the cosine of the same."""
-    set_up(seed=0)
-    size, emb = 6, torch.randn(2, 40, 6)
-    encoded = PositionalEncoding(size)(emb) - emb
-    for pos in range(40):
-        for i in range(size // 2):
-            angle = pos / 10_000 ** (2 * i / size)
-            for row in encoded[:, pos].tolist():
-                assert row[2 * i] == pytest.approx(math.sin(angle), abs=1e-12)
-                assert row[2 * i + 1] == pytest.approx(math.cos(angle), abs=1e-12)
-    with pytest.raises(ValueError, match="even emb_size, not 7"):
-        PositionalEncoding(7)
-
-
-def test_the_decoder_layer_is_torchs_own():
-    set_up(seed=0)
-    layer = DecoderLayer(8, 2, 12, dropout=0.0, batch_first=True, norm_first=True)
-    for weight in layer.parameters():  # biases and norms, too, are not what they start with
-        weight.data.add_(0.5 * torch.randn_like(weight))
-    trg, memory = torch.randn(3, 5, 8), torch.randn(3, 6, 8)
-    mask = torch.arange(6) < torch.tensor([[6], [1], [4]])
-    causal = torch.ones(5, 5, dtype=torch.bool).triu(diagonal=1)
-    found, weights = layer(trg, causal, memory, mask)
-    masks = {"tgt_mask": causal, "memory_key_padding_mask": ~mask}
-    expected = nn.TransformerDecoderLayer.forward(layer, trg, memory, **masks)
-    assert (found - expected).abs().max() < 1e-12
-    attended = layer.self_attn(*3 * [layer.norm1(trg)], attn_mask=causal)[0]
-    query, key, _ = layer.multihead_attn.in_proj_weight.split(8)
-    query_bias, key_bias, _ = layer.multihead_attn.in_proj_bias.split(8)
-    queries = F.linear(layer.norm2(trg + attended), query, query_bias).unflatten(-1, (2, 4))
-    keys = F.linear(memory, key, key_bias).unflatten(-1, (2, 4))
-    energy = torch.einsum("bthd,bshd->bhts", queries, keys) / math.sqrt(4)
-    energy = energy.masked_fill(~mask[:, None, None], -torch.inf)
-    assert (weights - energy.softmax(dim=-1).mean(dim=1)).abs().max() < 1e-12
-
-
-def test_the_weights_of_the_transformer_are_those_of_its_last_layer(pairs):
-    model, seen = build("transformer"), []
-    model.layers[-1].register_forward_hook(lambda *args: seen.append(args[-1][1]))
-    assert model(*inputs(pairs))[1].equal(*seen)
-
-
-@pytest.mark.parametrize("general", [True, False])
-def test_luong_attention_against_a_plain_loop(general):
-    set_up(seed=0)
-    attention = LuongAttention(3, 6, general)
-    query, values = torch.randn(2, 3), torch.randn(2, 4, 6)
-    lens = [4, 2]
-    mask = torch.arange(4) < torch.tensor(lens).unsqueeze(1)
-    context, weights = attention(query, attention.project_keys(values), values, mask)
-    for b, n in enumerate(lens):
-        scores = []
-        for j in range(n):
-            forwards, backwards = values[b, j, :3], values[b, j, 3:]
-            key = attention.general.weight @ values[b, j] if general else forwards + backwards
-            scores.append(torch.exp(query[b] @ key).item())
-        expected = [score / sum(scores) for score in scores] + [0.0] * (4 - n)
-        assert weights[b].tolist() == pytest.approx(expected, abs=1e-12)
-        summed = sum(weight * value for weight, value in zip(expected, values[b], strict=True))
-        assert (context[b] - summed).abs().max() < 1e-12
-
-
-def lstm_cell(lstm, suffix):
-    """The step of one direction of a layer."""
-    cell = nn.LSTMCell(lstm.input_size, lstm.hidden_size)
-    names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-    cell.load_state_dict({name: getattr(lstm, f"{name}_{suffix}") for name in names})
-    return cell
-
-
-@torch.no_grad()
-def test_the_lstm_against_single_steps(pairs):
-    model = build("lstm")
-    logits, _ = model(*inputs(pairs))
-    for i, pair in enumerate(pairs):
-        src, _, trg_in = inputs([pair])
-        emb, finals = model.src_embedding(src[0]), []
-        for suffix, order in (("l0", emb), ("l0_reverse", emb.flip(0))):
-            cell, state = lstm_cell(model.encoder, suffix), None
-            for word in order:
-                state = cell(word.unsqueeze(0), state)
-            finals.append(state)
-        hidden, memory = (
-            model.bridge(torch.cat(both, dim=-1)) for both in zip(*finals, strict=True)
-        )
-        state, cell = (hidden.tanh(), memory), lstm_cell(model.decoder, "l0")
-        expected = []
-        for word in model.trg_embedding(trg_in[0]):
-            state = cell(word.unsqueeze(0), state)
-            expected.append(model.output(state[0])[0])
-        assert largest_difference(logits[i, : len(expected)], expected) < 1e-12
-
-
-def test_location_attention_sees_the_weights_of_the_step_before():
-    set_up(seed=0)
-    attention = LocationAttention(query_size=4, key_size=6, attn_size=5, width=3)
-    query, values = torch.randn(2, 4), torch.randn(2, 7, 6)
-    previous, mask = torch.rand(2, 7), torch.arange(7) < torch.tensor([[7], [4]])
-    keys = attention.project_keys(values)
-    _, weights = attention(query, attention.locate(keys, previous), values, mask)
-    filters = attention.location.weight  # (A, 3)
-    for b, length in enumerate((7, 4)):
-        padded = F.pad(previous[b], (1, 1))
-        energy = torch.stack(
-            [
-                attention.score.weight[0]
-                @ torch.tanh(
-                    attention.project_query.weight @ query[b]
-                    + attention.project_keys.weight @ values[b, j]
-                    + filters @ padded[j : j + 3]
-                )
-                for j in range(length)
-            ]
-        )
-        torch.testing.assert_close(weights[b, :length], energy.softmax(dim=0))
-    assert attention.locate(keys, torch.zeros(2, 7)).equal(keys)
-
-
-def test_a_source_is_framed_by_sentinels():
-    framed, lens = frame(torch.tensor([[5, 6, 7], [8, PAD, PAD]]), torch.tensor([3, 1]))
-    assert framed.tolist() == [[BOS, 5, 6, 7, EOS], [BOS, 8, EOS, PAD, PAD]]
-    assert lens.tolist() == [5, 3]
-
-
-def test_dropout_is_at_work_in_training_alone(pairs):
-    set_up(seed=0)
-    model = build_model(Config(model="location", dropout=0.5, emb_size=8, hidden_size=8), SRC_SIZE)
-    given = inputs(pairs)
+def test_dropout_is_at_work_in_training_alone(kind, pairs):
+    """In training twice is not the same; in use it is, and the same as without any dropout."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # torch warns of dropout between layers that are not there
+        model, given = build(kind, dropout=0.5), inputs(pairs)
+    sizes = {"emb_size": 8, "hidden_size": 12, "attn_size": 10}
+    # without dropout, the model of the assignment is of another class
+    plain = RecurrentSeq2Seq(SRC_SIZE, TRG_SIZE, **sizes) if kind == PLAIN else build(kind)
+    plain.load_state_dict(model.state_dict())
     assert not model(*given)[0].equal(model(*given)[0])
     model.eval()
-    assert model(*given)[0].equal(model(*given)[0])
-
-
-def test_a_transformer_that_is_used_says_what_one_in_training_says():
-    """Without gradients and in `eval`, torch takes another path through its encoder."""
-    config = Config(model="transformer", emb_size=8, hidden_size=16)
-    set_up(1)
-    model = build_model(config, 9)
-    src, lens = torch.tensor([[4, 5, 6, 7], [8, 4, PAD, PAD]]), torch.tensor([4, 2])
-    trg_in = torch.tensor([[BOS, 5, 6], [BOS, 7, 8]])
-    logits, weights = model(src, lens, trg_in)
     with torch.no_grad():
-        used, used_weights = model.eval()(src, lens, trg_in)
-    torch.testing.assert_close(used, logits.detach(), atol=1e-12, rtol=0)
-    torch.testing.assert_close(used_weights, weights.detach(), atol=1e-12, rtol=0)
+        logits, weights = model(*given)
+        expected, expected_weights = plain(*given)
+    assert model(*given)[0].sub(logits).abs().max() < 1e-12
+    assert (logits - expected).abs().max() < 1e-12
+    assert (weights - expected_weights).abs().max() < 1e-12
+
+
+def test_in_training_something_faster_may_be_called(kind):
+    model = build(kind)
+    called = small(kind).in_training(model)
+    assert (called is model) == (kind != PLAIN)
+    assert kind != PLAIN or called.model is model

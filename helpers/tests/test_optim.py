@@ -5,9 +5,9 @@ import copy
 import pytest
 import torch
 
-from helpers.device import set_up
 from helpers.optim import Adam, clip_grad_norm
 from helpers.tests.tiny import largest_difference
+from helpers.training import set_up
 
 
 @pytest.fixture(autouse=True)
@@ -130,12 +130,13 @@ def test_adam_calls_the_closure():
         {"lr": -1.0},
         {"lr": float("nan")},
         {"betas": (1.0, 0.9)},
+        {"betas": (0.9, -0.1)},
         {"eps": -1e-8},
         {"weight_decay": -0.1},
     ],
 )
 def test_adam_refuses_impossible_settings(options):
-    with pytest.raises(ValueError, match="need lr, eps and weight_decay >= 0"):
+    with pytest.raises(ValueError, match=r"need betas in \[0, 1\) and all else from 0 on"):
         Adam(make_params(), **options)
 
 

@@ -6,9 +6,8 @@ import sys
 import pytest
 import torch
 
-from helpers import checkpoint
-from helpers.device import add_up, rank, world_size
-from helpers.tasks import load_task
+from helpers.runs import checkpoint
+from helpers.runs.device import add_up, rank, world_size
 from helpers.tests.test_cli import folders, run
 from helpers.tests.tiny import largest_difference
 
@@ -29,7 +28,7 @@ def one_and_two(tmp_path_factory):
     return one, two, lines, done.stdout
 
 
-def test_the_weights_and_losses_are_the_same(one_and_two):
+def test_the_parameters_and_losses_are_the_same(one_and_two):
     one, two = (checkpoint.load(folder / "last.pt") for folder in one_and_two[:2])
     assert largest_difference(one.model.parameters(), two.model.parameters()) <= 1e-10
     for mine, other in zip(one.history, two.history, strict=True):
@@ -50,8 +49,9 @@ def test_one_of_them_speaks_and_writes(one_and_two):
 
 def test_the_last_batch_leaves_some_parts_empty(one_and_two):
     """So that the comparison above covers the case: 2 processes with 3 parts each."""
-    config = checkpoint.load(one_and_two[0] / "last.pt").config
-    assert 0 < len(load_task(config).pairs.train) % config.batch_size < 2 * config.accumulate
+    settings = checkpoint.load(one_and_two[0] / "last.pt").settings
+    pairs, run = settings.task.load(settings.run.seed).pairs.train, settings.run
+    assert 0 < len(pairs) % run.batch_size < 2 * run.accumulate
 
 
 def test_a_process_alone_adds_nothing():

@@ -1,4 +1,4 @@
-"""A run that is ended and resumed ends like one that was left alone: weights, history, lines.
+"""A run that is ended and resumed ends like one that was left alone: parameters, history, lines.
 
 The runs are ended with SIGKILL, which no process can catch, or by Ctrl-C. Each lives in a process
 of its own, started from a server that has imported everything already, which saves seconds.
@@ -11,36 +11,35 @@ import random
 import shutil
 import signal
 from contextlib import suppress
-from dataclasses import replace
 
 import pytest
 import torch
 
-from helpers import checkpoint
-from helpers.tests.tiny import TINY, fresh_model, silent, tiny_task
-from helpers.training import train
+from helpers.runs import checkpoint
+from helpers.runs.loop import Run, fit
+from helpers.tests.tiny import TINY, fresh_model, silent, tiny_data
 
 server = multiprocessing.get_context("forkserver")
 server.set_forkserver_preload(["helpers.tests.test_resume", "torch._dynamo"])  # slow imports
 
-SMALL = replace(TINY, vocab_size=9, max_length=4, lr=0.02)
-CONFIGS = {  # together they have each kind of state that a run has to take up again
-    "cosine, own words": replace(SMALL, epochs=5, teacher_forcing_end=0.5),
-    "dropout": replace(SMALL, epochs=3, model="location", dropout=0.2),
-    "plateau, early stop": replace(
-        SMALL, epochs=20, schedule="plateau", plateau_patience=0, patience=2
+SMALL = TINY.having(vocab_size=9, max_length=4, lr=0.02)
+KINDS = {  # together they have each kind of state that a run has to take up again
+    "cosine, own words": SMALL.having(epochs=5, teacher_forcing_end=0.5),
+    "dropout": SMALL.having(epochs=3, cell="lstm", attention="location", dropout=0.2),
+    "plateau, early stop": SMALL.having(
+        epochs=20, schedule="plateau", plateau_patience=0, patience=2
     ),
 }
 
 
-def run(folder, config, fatal=None):
+def run(folder, settings, fatal=None):
     """One life of a run. If `fatal` is given, it ends just before that operation on a file."""
     signal.signal(signal.SIGINT, signal.default_int_handler)  # not ignored, as in the background
     if fatal is not None:
         die_before(fatal)
-    task, lines = tiny_task(config), []
+    data, lines = tiny_data(settings), []
     saved = checkpoint.latest(folder)
-    train(fresh_model(task, config), task, config, folder, saved, report=lines.append)
+    fit(Run(fresh_model(data, settings), data, settings, saved), folder, report=lines.append)
     (folder / "lines.json").write_text(json.dumps(lines))
 
 
@@ -67,25 +66,25 @@ def die_before(fatal):
     shutil.rmtree = wrap(shutil.rmtree)
 
 
-def live(folder, config, fatal=None, seconds=None, how=signal.SIGKILL):
+def live(folder, settings, fatal=None, seconds=None, end=signal.SIGKILL):
     """Starts or resumes a run; ends it after some `seconds`. Returns whether it was ended."""
-    process = server.Process(target=run, args=(folder, config, fatal))
+    process = server.Process(target=run, args=(folder, settings, fatal))
     process.start()
     process.join(seconds)
     if process.is_alive():
         with suppress(ProcessLookupError):  # it may have ended just now
-            os.kill(process.pid, how)
+            os.kill(process.pid, end)
         process.join()
-    assert process.exitcode in (0, -how if how == signal.SIGKILL else 1)  # of an exception
+    assert process.exitcode in (0, -end if end == signal.SIGKILL else 1)  # of an exception
     return process.exitcode != 0
 
 
 def contents(folder):
     """All that a run leaves: what was reported, and what is in each of its files."""
-    found = {"lines": json.loads((folder / "lines.json").read_text())}
+    content = {"lines": json.loads((folder / "lines.json").read_text())}
     for path in sorted(folder.rglob("*.pt*")):
-        found[str(path.relative_to(folder))] = torch.load(path, weights_only=True)
-    return found
+        content[str(path.relative_to(folder))] = torch.load(path, weights_only=True)
+    return content
 
 
 def assert_same(one, other, where=""):
@@ -105,20 +104,20 @@ def assert_same(one, other, where=""):
         assert one == other, where
 
 
-@pytest.fixture(scope="module", params=CONFIGS)
+@pytest.fixture(scope="module", params=KINDS)
 def uninterrupted(request, tmp_path_factory):
-    folder, config = tmp_path_factory.mktemp("whole"), CONFIGS[request.param]
-    assert not live(folder, config)
-    found = contents(folder)
-    epochs = len(found["last.pt"]["history"])
+    folder, settings = tmp_path_factory.mktemp("whole"), KINDS[request.param]
+    assert not live(folder, settings)
+    content = contents(folder)
+    epochs = len(content["last.pt"]["history"])
     kept = [f"epoch-{epoch:03}.pt" for epoch in range(epochs - 2, epochs + 1)]
-    assert set(found) == {"lines", "best.pt", "last.pt", *kept}
-    return config, found
+    assert set(content) == {"lines", "best.pt", "last.pt", *kept}
+    return settings, content
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=["kill -9", "Ctrl-C"])
-def test_ended_at_random_moments(uninterrupted, tmp_path, how):
-    config, expected = uninterrupted
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT], ids=["kill -9", "Ctrl-C"])
+def test_ended_at_random_moments(uninterrupted, tmp_path, end):
+    settings, expected = uninterrupted
     rng, kills, rounds, seen = random.Random(1), 0, 0, set()
     while kills < 10 or not seen:
         rounds += 1
@@ -127,10 +126,10 @@ def test_ended_at_random_moments(uninterrupted, tmp_path, how):
         for _ in range(6):
             patience = 1 if seen else 1 + rounds // 5  # a slow machine needs more time
             seconds = rng.uniform(0.05, 0.4) * patience
-            kills += live(folder, config, seconds=seconds, how=how)
+            kills += live(folder, settings, seconds=seconds, end=end)
             if checkpoint.is_unfinished(folder) and checkpoint.latest(folder).history:
                 seen.add(len(checkpoint.latest(folder).history))  # it goes on from the middle
-        assert not live(folder, config)
+        assert not live(folder, settings)
         assert_same(contents(folder), expected)
         assert rounds < 50, f"{kills} were ended in time, with {seen} epochs done"
 
@@ -139,67 +138,76 @@ def test_killed_before_every_operation_on_a_file(uninterrupted, tmp_path):
     """The first life ends before the first operation, the second before its second, and so on: in
     the middle of a save, between two files, and while the files of the finished run move up.
     """
-    config, expected = uninterrupted
+    settings, expected = uninterrupted
     kills = 0
-    while live(tmp_path, config, fatal=kills + 1):
+    while live(tmp_path, settings, fatal=kills + 1):
         kills += 1
     assert kills >= 10
     assert_same(contents(tmp_path), expected)
 
 
 def test_killed_while_the_files_move_up(uninterrupted, tmp_path):
-    config, expected = uninterrupted
+    settings, expected = uninterrupted
     whole = tmp_path / "whole"
-    assert not live(whole, config)
+    assert not live(whole, settings)
     (whole / "lines.json").unlink()
     for operation in range(1, len(list(whole.iterdir())) + 2):
         folder = tmp_path / str(operation)
         shutil.copytree(whole, folder / checkpoint.UNFINISHED)
-        assert live(folder, config, fatal=operation)
+        assert live(folder, settings, fatal=operation)
         if list(folder.glob("unfinished/*.pt")):
             assert checkpoint.is_unfinished(folder), "so that no new run sweeps them away"
-        assert not live(folder, config)
+        assert not live(folder, settings)
         assert_same(contents(folder), expected)
 
 
 def test_other_settings_or_data_are_refused(tmp_path):
-    task = tiny_task()
-    config = replace(TINY, epochs=1)
-    train(fresh_model(task), task, config, tmp_path, report=silent)
+    data, settings = tiny_data(), TINY.having(epochs=1)
+    fit(Run(fresh_model(data), data, settings), tmp_path, report=silent)
     before, saved = (tmp_path / "last.pt").read_bytes(), checkpoint.latest(tmp_path)
-    other = replace(config, lr=0.01, epochs=2)
-    with pytest.raises(ValueError, match=r"has epochs 1, not 2, lr 0.002, not 0.01$"):
-        train(fresh_model(task), task, other, tmp_path, saved, report=silent)
-    changed = task._replace(sentences=task.sentences._replace(test=[("another",)]))
+    other = settings.having(lr=0.01, epochs=2)
+    with pytest.raises(ValueError, match=r"has lr 0.002, not 0.01, epochs 1, not 2$"):
+        fit(Run(fresh_model(data), data, other, saved), tmp_path, report=silent)
+    changed = data._replace(sentences=data.sentences._replace(test=[("another",)]))
     with pytest.raises(ValueError, match="other data"):
-        train(fresh_model(task), changed, config, tmp_path, saved, report=silent)
+        fit(Run(fresh_model(data), changed, settings, saved), tmp_path, report=silent)
     assert (tmp_path / "last.pt").read_bytes() == before
 
 
 def test_mixed_precision_goes_on_with_its_scale(tmp_path):
     """Float32, half precision and a scale that changes on the way."""
-    config = replace(SMALL, amp=True)
-    task = tiny_task(config)
-
-    def model():
-        net = fresh_model(task, config).float()
-        net.decoder.output.bias.register_hook(overflow)
-        return net
+    settings = SMALL.having(precision="float32", amp=True)
+    data = tiny_data(settings)
 
     def overflow(grad):  # now and then, whereupon the step is left out
         return grad * torch.inf if torch.rand(()) < 0.1 else grad
 
-    def stop(epoch):
-        if epoch == 2:
+    def new_run(saved=None):
+        model = fresh_model(data, settings)
+        model.decoder.output.bias.register_hook(overflow)
+        return Run(model, data, settings, saved)
+
+    def stop(history):
+        if len(history) == 2:
             raise KeyboardInterrupt
 
-    train(model(), task, config, tmp_path / "whole", report=silent)
+    fit(new_run(), tmp_path / "whole", report=silent)
+    broken = new_run()
+    broken.observers.append(stop)
     with pytest.raises(KeyboardInterrupt):
-        train(model(), task, config, tmp_path / "parts", report=silent, on_epoch=stop)
-    saved = checkpoint.latest(tmp_path / "parts")
-    train(model(), task, config, tmp_path / "parts", saved, report=silent)
+        fit(broken, tmp_path / "parts", report=silent)
+    fit(new_run(checkpoint.latest(tmp_path / "parts")), tmp_path / "parts", report=silent)
     whole, parts = (
         torch.load(tmp_path / name / "last.pt", weights_only=True) for name in ("whole", "parts")
     )
     assert whole["learner"]["scaler"]["scale"] != 65536
     assert_same(parts, whole)
+
+
+def test_a_run_goes_on_with_its_corpus(tmp_path):
+    data, settings = tiny_data(), TINY.having(epochs=1)
+    run = Run(fresh_model(data), data, settings)
+    run.corpus = "a/text"
+    fit(run, tmp_path, report=silent)
+    saved = checkpoint.latest(tmp_path)
+    assert saved.corpus == Run(fresh_model(data), data, settings, saved).corpus == "a/text"

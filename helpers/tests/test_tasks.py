@@ -1,20 +1,32 @@
-"""Patterns and translation: tokens, files, splits, vocabularies; all four tasks by their names."""
+"""The four tasks: integers, patterns, translation, words; their files, splits and vocabularies."""
 
 import random
 import unicodedata
 from collections import Counter
-from dataclasses import replace
-from itertools import combinations, permutations, product
+from itertools import combinations, product
 
 import pytest
+from torch.utils.data import DataLoader
 
-from helpers.config import Config
-from helpers.data import SPECIALS, UNK
-from helpers.patterns import CONTINUED, PERIOD, continuation, cycle, period, sequences
-from helpers.tasks import Splits, bag, load_task, read_examples, split, translation_task
-from helpers.translation import detokenize, read_pairs, tokenize
+from helpers import data, grammar
+from helpers.data import BOS, EOS, PAD, SPECIALS, UNK, Splits, collate
+from helpers.runs.checkpoint import digest
+from helpers.tasks import TASKS, integers
+from helpers.tasks.integers import Integers, ReversalDataset
+from helpers.tasks.patterns import (
+    CONTINUED,
+    PERIOD,
+    Patterns,
+    continuation,
+    cycle,
+    period,
+    sequences,
+)
+from helpers.tasks.task import read_lines
+from helpers.tasks.translation import Translation, detokenize, read_pairs, tokenize
+from helpers.tasks.words import Words
 
-SMALL = Config(task="patterns", per_length=40, max_length=12)
+SMALL = {"per_length": 40}
 
 
 @pytest.mark.parametrize(
@@ -60,7 +72,7 @@ def assert_no_overlap(parts):
 
 
 def test_the_pattern_task():
-    task = load_task(SMALL)
+    task = Patterns(**SMALL).load(seed=1)
     assert_no_overlap(task.sentences)
     assert task.vocab.words == task.trg_vocab.words == [*SPECIALS[:3], *"0123456789"]
     for sentences, references, pairs in zip(*task[:2], task.pairs, strict=True):
@@ -115,7 +127,7 @@ def test_an_anki_file_is_read(tmp_path):
     assert read_pairs(ANKI.splitlines(keepends=True), "fra.txt") == pairs
     path = tmp_path / "fra.txt"
     path.write_bytes(b"\xef\xbb\xbf" + ANKI.encode())
-    sentences, references = read_examples(path, "translate")
+    sentences, references = Translation().examples(path)
     assert sentences == [("go", "."), ("run", "!"), ("hi", ".")]
     assert references == [("va", "!"), ("cours", "!"), ("salut", ".")]
 
@@ -132,11 +144,15 @@ def test_the_references_of_a_file_are_those_of_the_task(tmp_path):
     path = tmp_path / "file"
     path.write_text("1 2 1 2\n\n3 3 3 3\n")
     continued = [tuple(12 * digits)[:CONTINUED] for digits in ("12", "3")]
-    assert read_examples(path, "patterns")[1] == continued
-    assert read_examples(path, "integers")[1] == [tuple("2121"), tuple("3333")]
+    assert Patterns().examples(path)[1] == continued
+    assert Integers().examples(path)[1] == [tuple("2121"), tuple("3333")]
+    assert Words().examples(path) == ([tuple("1212"), tuple("3333")], Integers().examples(path)[1])
     path.write_text("\n")
-    with pytest.raises(ValueError, match="no sentence"):
-        read_examples(path, "translate")
+    for task in TASKS.values():
+        with pytest.raises(ValueError, match="file holds no sentence"):
+            task().examples(path)
+        with pytest.raises(OSError):
+            task().examples(tmp_path / "none")
 
 
 @pytest.fixture
@@ -150,9 +166,8 @@ def corpus(tmp_path):
 
 
 def test_the_translation_task_from_a_file(corpus):
-    config = replace(SMALL, task="translate", max_length=7)
-    task = load_task(config, corpus)
-    assert (task.corpus, task.left_out) == (str(corpus), 2)
+    task = Translation(max_length=7).load(1, corpus)
+    assert task.left_out == 2
     assert [len(part) for part in task.sentences] == [39, 6, 15]
     assert_no_overlap(task.sentences)
     for sentences, references in zip(*task[:2], strict=True):
@@ -167,12 +182,11 @@ def test_the_translation_task_from_a_file(corpus):
 
 
 def test_translations_of_other_words_are_another_task(corpus):
-    config = replace(SMALL, task="translate")
-    task = load_task(config, corpus)
-    assert load_task(config, corpus).digest() == task.digest()
+    task = Translation().load(1, corpus)
+    assert digest(Translation().load(1, corpus)) == digest(task)
     corpus.write_text(corpus.read_text().replace("C'est", "Voilà"))
-    other = load_task(config, corpus)
-    assert other.sentences == task.sentences and other.digest() != task.digest()
+    other = Translation().load(1, corpus)
+    assert other.sentences == task.sentences and digest(other) != digest(task)
 
 
 def test_sentences_of_the_same_words_are_split_by_sentence(tmp_path):
@@ -180,43 +194,57 @@ def test_sentences_of_the_same_words_are_split_by_sentence(tmp_path):
     rng, path = random.Random(0), tmp_path / "pairs.tsv"
     orders = {" ".join(rng.sample("abcdef", 6)) for _ in range(50)}
     path.write_text("".join(f"{order}\t{order.upper()}\n" for order in sorted(orders)))
-    task = translation_task(SMALL, str(path))
-    assert_no_overlap(task.sentences)
+    assert_no_overlap(Translation().load(1, str(path)).sentences)
 
 
 def test_files_that_cannot_be_split_or_read(tmp_path):
     path = tmp_path / "pairs.tsv"
     path.write_text("Go.\tVa !\n")
     with pytest.raises(ValueError, match="pairs.tsv: 1 different sentences are too few"):
-        load_task(replace(SMALL, task="translate"), path)
+        Translation().load(1, path)
     path.write_text("Go.\tVa !\nGo on.\n")
     with pytest.raises(ValueError, match="pairs.tsv: line 2 "):
-        load_task(replace(SMALL, task="translate"), path)
-    for task in ("integers", "patterns"):
-        with pytest.raises(ValueError, match="only the tasks words and translate read a corpus"):
-            load_task(replace(SMALL, task=task), path)
+        Translation().load(1, path)
+    for task in (Integers(), Patterns()):
+        assert not task.reads_corpus
+        with pytest.raises(ValueError, match=f"the task {task.name} reads no corpus"):
+            task.load(1, str(path))
+    assert Words().reads_corpus and Translation().reads_corpus
 
 
-@pytest.mark.parametrize("name", Config.__dataclass_fields__["task"].metadata["options"])
+@pytest.mark.parametrize("name", TASKS)
 def test_each_task_by_its_name(name):
-    config = replace(SMALL, task=name)
-    task = load_task(config)
-    assert isinstance(task.sentences, Splits) and task.corpus is None
+    kind = TASKS[name](**SMALL)
+    assert kind.name == name
+    task = kind.load(seed=1)
+    assert isinstance(task.sentences, Splits)
     assert_no_overlap(task.sentences)
-    again, other = load_task(config), load_task(replace(config, seed=2))
+    again, other = kind.load(seed=1), kind.load(seed=2)
     assert again.sentences == task.sentences and again.references == task.references
-    assert again.digest() == task.digest() != other.digest()
+    assert digest(again) == digest(task) != digest(other)
     longest = max(len(tokens) for part in task.sentences for tokens in part)
-    assert longest <= config.max_length
+    assert longest <= kind.max_length == 12
     for sentences, references, pairs in zip(*task[:2], task.pairs, strict=True):
         assert len(sentences) == len(references) == len(pairs)
     src, trg = task.pairs.test[0]
     assert src == task.vocab.encode(task.sentences.test[0])
     assert trg == task.trg_vocab.encode(task.references.test[0])
     reverses = [*task.references.test] == [tokens[::-1] for tokens in task.sentences.test]
-    assert reverses == (name in ("words", "integers"))
+    assert reverses == kind.mirrors == (name in ("words", "integers"))
     same = task.vocab.words == task.trg_vocab.words
     assert same == (name != "translate")
+
+
+def test_the_order_and_the_lines_of_the_tasks():
+    """The first is the default. A line becomes tokens, an answer a line, each in its own way."""
+    assert [*TASKS] == ["words", "integers", "patterns", "translate"]
+    for task in (Words(), Integers(), Patterns()):
+        assert task.tokenize(" The cat.\t7\n") == ("The", "cat.", "7")
+        assert task.join(["The", "cat.", "7"]) == "The cat. 7"
+    assert Translation().tokenize("L’homme!") == ("l'", "homme", "!")
+    assert Translation().join(["l'", "homme", "."]) == "L'homme."
+    assert Words().answer(("a", "b")) == Integers().answer(("a", "b")) == ("b", "a")
+    assert Patterns().answer(tuple("3434")) == tuple("343434")[:CONTINUED]
 
 
 def test_a_cycle_is_the_same_wherever_it_begins():
@@ -224,10 +252,80 @@ def test_a_cycle_is_the_same_wherever_it_begins():
     assert cycle(tuple("0000")) == ("0",)
 
 
-def test_no_two_parts_have_a_bag_of_words_in_common():
-    sentences = [
-        tuple(words) for chosen in combinations("abcdefgh", 3) for words in permutations(chosen)
-    ]
-    parts = [{bag(sentence) for sentence in part} for part in split(sentences, seed=1)]
-    assert sum(map(len, parts)) == 56 and all(parts)
-    assert not any(one & other for one, other in combinations(parts, 2))
+def test_the_pairs_serve_torchs_data_loader():
+    pairs = ReversalDataset([[7, 8, 9], [5], [4, 6]])
+    assert pairs[0] == ([7, 8, 9], [9, 8, 7]) and pairs[1:] == [([5], [5]), ([4, 6], [6, 4])]
+    first, second = DataLoader(pairs, batch_size=2, collate_fn=collate)
+    assert first.src.tolist() == [[7, 8, 9], [5, PAD, PAD]] and first.src_lens.tolist() == [3, 1]
+    assert first.trg_in.tolist() == [[BOS, 9, 8, 7], [BOS, 5, PAD, PAD]]
+    assert second.trg_out.tolist() == [[6, 4, EOS]]
+
+
+def test_the_integer_task():
+    kind = Integers(vocab_size=7, max_length=5, per_length=100)
+    task = kind.load(seed=3)
+    assert task.vocab.words == ["<pad>", "<bos>", "<eos>", "3", "4", "5", "6"]
+    everything = [sequence for part in task.sentences for sequence in part]
+    lengths = Counter(map(len, everything))
+    assert lengths == {1: 4, 2: 16, 3: 64, 4: 100, 5: 100} and len(set(everything)) == 284
+    bags = [{tuple(sorted(sequence)) for sequence in part} for part in task.sentences]
+    assert all(one.isdisjoint(other) for one, other in combinations(bags, 2))
+    for part, pairs in zip(task.sentences, task.pairs, strict=True):
+        assert [src for src, _ in pairs] == [[int(word) for word in words] for words in part]
+        assert all(trg == src[::-1] for src, trg in pairs)
+    assert {i for src, _ in task.pairs.train for i in src} == {3, 4, 5, 6}
+    assert digest(kind.load(seed=3)) == digest(task) != digest(kind.load(seed=4))
+
+
+def test_integers_need_a_vocabulary_and_know_no_other_words():
+    with pytest.raises(ValueError, match="leaves no integers"):
+        integers.sequences(10, 4, vocab_size=3)
+    vocab = Integers(vocab_size=7, per_length=50).load(seed=1).vocab
+    assert vocab.encode(["6", "3"]) == [6, 3]
+    for word in ("7", "2", "cat", "<unk>"):
+        with pytest.raises(ValueError, match=f"{word}.* is not in the vocabulary"):
+            vocab.encode(["3", word])
+
+
+def test_words_from_the_grammar_are_the_data_of_the_assignment(monkeypatch):
+    given = {}
+
+    def reversal_data(sentences, seed, unk_rate):
+        given.update(sentences=sentences, seed=seed, unk_rate=unk_rate)
+        return data.reversal_data(sentences, seed, unk_rate)
+
+    monkeypatch.setattr("helpers.tasks.words.reversal_data", reversal_data)
+    task = Words(**SMALL, max_length=5, unk_rate=0.4).load(seed=3)
+    assert (given["seed"], given["unk_rate"], task.left_out) == (3, 0.4, 0)
+    assert given["sentences"] == grammar.sentences(40, 5, seed=3)
+    assert task.pairs == data.reversal_data(given["sentences"], 3, 0.4).pairs
+
+
+def test_words_from_a_corpus(tmp_path):
+    path = tmp_path / "corpus.txt"
+    lines = [f"Line {i} of my text." for i in range(30)] + ["", "line 3 of my text", "w " * 13]
+    path.write_bytes(b"\xef\xbb\xbf" + "\r\n".join(lines).encode())
+    task = Words().load(1, str(path))
+    sentences = [sentence for part in task.sentences for sentence in part]
+    assert max(map(len, sentences)) == 5
+    assert data.tokenize("Line 3 of my text.") in sentences
+    assert 30 < len(sentences) <= 60
+    assert task.left_out == 1
+    assert digest(task) == digest(Words().load(1, str(path)))
+    path.write_text("\n".join(lines[::-1]))
+    assert digest(task) != digest(Words().load(1, str(path)))
+
+
+@pytest.mark.parametrize(
+    "content, message", [(b"\xff\xfe\x00", "not UTF-8"), (b"", "too few"), (b"one", "too few")]
+)
+def test_a_corpus_that_cannot_be_used(tmp_path, content, message):
+    path = tmp_path / "corpus.txt"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=f"corpus.txt.*{message}"):
+        Words().load(1, str(path))
+
+
+def test_read_lines_of_a_missing_file(tmp_path):
+    with pytest.raises(OSError):
+        read_lines(tmp_path / "none.txt")

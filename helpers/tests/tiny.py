@@ -1,11 +1,9 @@
 """A task and a model that train in a second: what most tests of training share."""
 
-from helpers.build import build_model
-from helpers.config import Config
-from helpers.device import set_up
-from helpers.tasks import load_task
+from helpers.runs.settings import Settings
+from helpers.training import set_up
 
-TINY = Config(
+TINY = Settings.of(
     task="integers",
     vocab_size=23,
     max_length=6,
@@ -18,14 +16,16 @@ TINY = Config(
 )
 
 
-def tiny_task(config=TINY):
-    set_up(config.seed)
-    return load_task(config)
+def tiny_data(settings=TINY):
+    """The data of the settings' task, with seed and precision set."""
+    set_up(settings.run.seed, settings.run.dtype)
+    return settings.task.load(settings.run.seed)
 
 
-def fresh_model(task, config=TINY):
-    set_up(config.seed)
-    return build_model(config, len(task.vocab), len(task.trg_vocab))
+def fresh_model(data, settings=TINY):
+    """An untrained model for the data, the same each time."""
+    set_up(settings.run.seed, settings.run.dtype)
+    return settings.model.build(len(data.vocab), len(data.trg_vocab))
 
 
 def silent(line):

@@ -1,0 +1,186 @@
+"""The loop of `training.train` with all that a long run needs: several processes, a progress bar,
+checkpoints, curves, early stopping, and going on where a run was broken off.
+"""
+
+import io
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from functools import partial
+from math import ceil
+from pathlib import Path
+from time import perf_counter
+from typing import TextIO
+
+from torch import nn
+from tqdm import tqdm
+
+from helpers.data import Batch, TaskData, batches
+from helpers.metrics import matches
+from helpers.runs import checkpoint
+from helpers.runs.checkpoint import Checkpoint
+from helpers.runs.device import add_up, rank, world_size
+from helpers.runs.logs import Log
+from helpers.runs.settings import RunSettings, Settings
+from helpers.runs.step import Learner, Step
+from helpers.search.answers import answer_ids
+from helpers.training import Observer, epoch_line, is_best, mean_loss, set_up, train
+
+
+class Run:
+    """A model, its data and its settings, on their way through the epochs: what `train` needs, and
+    what an observer may want to see. `history` grows by a record for each epoch. An observer that
+    is added to `observers` is called after each epoch, once it is saved.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        data: TaskData,
+        settings: Settings,
+        saved: Checkpoint | None = None,
+        teacher: nn.Module | None = None,
+    ):
+        """A run that was broken off goes on from `saved`, its `checkpoint.latest`: on a CPU to the
+        same parameters, history and reported lines as if nothing had happened. A `teacher` is a
+        trained model whose opinion the loss takes into account (see `Learner`).
+
+        Raises ValueError if the run to resume had other settings or other data.
+        """
+        self.model, self.data, self.settings = model.eval(), data, settings
+        self.corpus = saved.corpus if saved else None
+        self.steps = ceil(len(data.pairs.train) / settings.run.batch_size)  # in an epoch
+        self.learner = Learner(model, settings, settings.run.epochs * self.steps, teacher)
+        self.history = list(saved.history) if saved else []
+        self.observers: list[Observer] = []
+        self.digest, self.last_step = checkpoint.digest(data), None
+        if saved:
+            saved.settings.check_same(settings)
+            if saved.digest != self.digest:
+                raise ValueError("the run to resume had other data")
+            model.load_state_dict(saved.model.state_dict())
+            self.learner.load_state_dict(saved.learner)
+
+    def step(self, batch: Batch) -> Step:
+        """One training step."""
+        self.last_step = self.learner.step(batch)
+        return self.last_step
+
+    def batches(self, epoch: int) -> Iterator[Batch]:
+        """The batches of an epoch."""
+        run = self.settings.run
+        self.learner.forcing = run.forcing_in(epoch)
+        return batches(self.data.pairs.train, run.batch_size, run.seed, epoch)
+
+    def measure(self) -> dict:
+        """Validation loss and exact match; each process takes a share of the pairs."""
+        pairs = self.data.pairs.valid
+        mine = pairs[rank() :: world_size()]
+        tokens = sum(len(trg) + 1 for _, trg in mine)  # and <eos>
+        right = matches(answer_ids(self.model, [src for src, _ in mine]), [trg for _, trg in mine])
+        loss = mean_loss(self.model, mine) * tokens if mine else 0.0
+        loss, tokens, right = add_up(loss, tokens, sum(right))
+        rate = {"lr": self.last_step.lr}
+        return {"valid loss": loss / tokens, "valid exact match": right / len(pairs)} | rate
+
+    def checkpoint(self) -> Checkpoint:
+        """The run as it stands."""
+        vocabs, learner = (self.data.vocab, self.data.trg_vocab), self.learner.state_dict()
+        rest = (self.settings, self.history, self.corpus, self.digest, learner)
+        return Checkpoint(self.model, *vocabs, *rest)
+
+
+def fit(
+    run: Run,
+    folder: Path | None = None,
+    log_dir: Path | None = None,
+    report: Callable[[str], object] = print,
+    bar: TextIO | None = None,
+) -> list[dict]:
+    """Trains; `report` is given one line an epoch, and the lines of the epochs done before. While
+    an epoch runs, a bar that vanishes at its end is drawn on `bar`, by default on stdout.
+
+    With a `folder`, each epoch is saved in it (see `checkpoint`); `best.pt` is the epoch with the
+    lowest validation loss. With a `log_dir`, curves for TensorBoard are written there.
+
+    Returns the history. Raises FloatingPointError as soon as the loss is no longer a finite number,
+    and ValueError if another process is training in `folder`.
+    """
+    if rank() > 0:  # only process 0 writes and speaks
+        folder, log_dir, report, bar = None, None, lambda line: None, io.StringIO()
+    history, run_settings = run.history, run.settings.run
+    with checkpoint.claim(folder) if folder else nullcontext():
+        log = Log(log_dir, run.steps * len(history))
+        for epoch in range(1, len(history) + 1):
+            report(epoch_line(history[:epoch]))
+        if folder and not history:
+            checkpoint.start(folder, run.checkpoint())
+        observers: list[Observer] = [
+            lambda history: run.learner.end_epoch(history[-1]["valid loss"]),
+            lambda history: log.epoch(history[-1], run.model, run.data),
+        ]
+        if folder:
+            observers.append(lambda h: checkpoint.keep(folder, run.checkpoint(), is_best(h)))
+        observers += [lambda history: report(epoch_line(history)), *run.observers]
+        observers.append(partial(is_over, settings=run_settings))
+        if not is_over(history, run_settings):
+            step, epoch_batches = with_log(run, log), with_bar(run, bar)
+            train(step, epoch_batches, run.measure, run_settings.epochs, observers, history)
+        log.close()
+        if is_over(history, run_settings) and len(history) < run_settings.epochs:
+            report(f"stopped: the exact match has not risen for {run_settings.patience} epochs")
+        if folder:
+            checkpoint.finish(folder, len(history))
+    return history
+
+
+def with_log(run: Run, log: Log) -> Callable[[Batch], Step]:
+    """A step of the run that leaves a point in each curve, and says where it failed."""
+
+    def logged_step(batch: Batch) -> Step:
+        try:
+            step = run.step(batch)
+        except FloatingPointError as error:
+            epoch, i = divmod(log.done, run.steps)
+            where = f"epoch {epoch + 1}, batch {i + 1}"
+            raise FloatingPointError(f"{error} in {where}: try a lower lr") from None
+        log.step(step)
+        return step
+
+    return logged_step
+
+
+def with_bar(run: Run, file: TextIO | None) -> Callable[[int], Iterator[Batch]]:
+    """The batches of the run with a progress bar."""
+    look = {"total": run.steps, "leave": False, "ncols": 70, "file": file or sys.stdout}
+    epochs = run.settings.run.epochs
+    return lambda epoch: tqdm(run.batches(epoch), f"epoch {epoch}/{epochs}", **look)
+
+
+def is_over(history: list[dict], settings: RunSettings) -> bool:
+    """Whether all epochs are done, or the exact match has not risen, by more than `min_delta`, for
+    `patience` epochs.
+    """
+    best, waited = -1.0, 0
+    for record in history:
+        waited += 1
+        if record["valid exact match"] > best + (settings.min_delta if best >= 0 else 0):
+            best, waited = record["valid exact match"], 0
+    return len(history) >= settings.epochs or 0 < settings.patience <= waited
+
+
+def fit_apart(settings: Settings, folder: Path) -> tuple[list[str], float]:
+    """Trains the model of `settings` from the beginning, without a word: for a process of its own.
+    Returns the lines that `fit` reports, and the seconds that it took.
+    """
+    data, model = prepare(settings)
+    lines, started = [], perf_counter()
+    fit(Run(model, data, settings), folder, report=lines.append, bar=io.StringIO())
+    return lines, perf_counter() - started
+
+
+def prepare(settings: Settings, corpus: str | None = None) -> tuple[TaskData, nn.Module]:
+    """Seed and precision, the data and an untrained model for them."""
+    set_up(settings.run.seed, settings.run.dtype)
+    data = settings.task.load(settings.run.seed, corpus)
+    return data, settings.model.build(len(data.vocab), len(data.trg_vocab))

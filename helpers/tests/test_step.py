@@ -1,0 +1,340 @@
+"""One step of learning: the loss, accumulated gradients, own words, half precision, schedules."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from helpers.data import PAD, collate
+from helpers.decoding import greedy
+from helpers.optim import Adam
+from helpers.runs.fused import Fused
+from helpers.runs.losses import smoothed_cross_entropy, soft_cross_entropy
+from helpers.runs.sampling import OwnWords
+from helpers.runs.step import Learner, part_of
+from helpers.tests.tiny import TINY, fresh_model, largest_difference, tiny_data
+from helpers.training import masked_cross_entropy, set_up, snap_to_grid, train_step
+
+
+@pytest.fixture(scope="module")
+def data():
+    return tiny_data()
+
+
+def gradients(model):
+    return [param.grad for param in model.parameters()]
+
+
+def snapshot(model):
+    return [param.detach().clone() for param in model.parameters()]
+
+
+@pytest.mark.parametrize("accumulate", [2, 3, 7, 16, 40])
+def test_accumulated_gradients_are_those_of_the_whole_batch(data, accumulate):
+    """Also if the parts differ in their number of tokens, and if there are more parts than rows."""
+    pairs = sorted(data.pairs.train[:16], key=lambda pair: len(pair[0]))
+    batch = collate(pairs)
+    counts = {int((part_of(batch, i, 2).trg_out != PAD).sum()) for i in range(2)}
+    assert len(counts) == 2
+    for forcing in (1.0, 0.3):  # and if some words are the model's own
+        settings = TINY.having(teacher_forcing=forcing)
+        whole = Learner(fresh_model(data), settings, steps=1)
+        parts = Learner(fresh_model(data), settings.having(accumulate=accumulate), steps=1)
+        answers = []
+        for learner in (whole, parts):
+            torch.manual_seed(0)
+            learner.forcing = forcing
+            answers.append(learner.backward(batch))
+        (loss, tokens), other = answers
+        assert other == (pytest.approx(loss, rel=1e-12), tokens)
+        assert largest_difference(gradients(whole.model), gradients(parts.model)) <= 1e-12
+
+
+def test_the_gradient_is_that_of_the_mean_loss_per_token(data):
+    batch = collate(data.pairs.train[:16])
+    learner, reference = Learner(fresh_model(data), TINY, steps=1), fresh_model(data)
+    learner.backward(batch)
+    logits, _ = reference(batch.src, batch.src_lens, batch.trg_in)
+    real = batch.trg_out != PAD
+    F.cross_entropy(logits[real], batch.trg_out[real]).backward()
+    assert largest_difference(gradients(learner.model), gradients(reference)) <= 1e-12
+
+
+def test_a_step_reports_what_it_did(data):
+    settings = TINY.having(max_norm=0.1)
+    learner = Learner(fresh_model(data), settings, steps=10)
+    batch = collate(data.pairs.train[:16])
+    step = learner.step(batch)
+    assert step.tokens == sum(len(trg) + 1 for _, trg in data.pairs.train[:16])
+    lr = TINY.optimizer.lr
+    assert step.lr == lr and learner.step(batch).lr < lr
+    assert step.norm > 0.1 and step.clipped == 0.1
+    norm = torch.stack([grad.norm() for grad in gradients(learner.model)]).norm()
+    assert norm == pytest.approx(0.1, rel=1e-4)
+
+
+def test_in_its_plain_form_a_step_is_that_of_the_assignment(data):
+    settings = TINY.having(schedule="plateau")  # which leaves the learning rate as it is
+    model, learner = fresh_model(data), Learner(fresh_model(data), settings, steps=5)
+    optimizer = Adam(model.parameters(), settings.optimizer.lr, betas=(0.9, 0.98))
+    for start in range(0, 80, 16):
+        batch = collate(data.pairs.train[start : start + 16])
+        loss, tokens = train_step(model, batch, optimizer)
+        snap_to_grid(model)
+        step = learner.step(batch)
+        assert (step.loss, step.tokens) == (pytest.approx(loss, rel=1e-9), tokens)
+    assert largest_difference(snapshot(learner.model), snapshot(model)) <= 1e-9
+
+
+@pytest.mark.parametrize(
+    "changes, called",
+    [
+        ({}, Fused),
+        ({"teacher_forcing": 0.5}, OwnWords),
+        ({"teacher_forcing_end": 0.5}, OwnWords),
+        ({"cell": "lstm", "teacher_forcing_end": 0.5}, OwnWords),
+        ({"cell": "lstm"}, None),
+        ({"layers": 2}, None),
+        ({"model": "transformer"}, None),
+    ],
+    ids=str,
+)
+def test_what_is_called_in_the_place_of_the_model(data, changes, called):
+    settings = TINY.having(**changes)
+    model = fresh_model(data, settings)
+    learner = Learner(model, settings, steps=1)
+    assert type(learner.forward) is called if called else learner.forward is model
+
+
+OTHERS = [
+    {},
+    {"attention": "none"},
+    {"cell": "lstm", "attention": "luong", "layers": 2},
+    {"attention": "location"},
+    {"model": "transformer"},
+]
+
+
+def talkative_model(data, changes):
+    """An untrained model that does not write one word for ever."""
+    model = fresh_model(data, TINY.having(**changes))
+    with torch.no_grad():
+        for param in model.parameters():
+            param.mul_(1 if changes.get("model") == "transformer" else 4)
+    return model
+
+
+@pytest.mark.parametrize("changes", OTHERS, ids=str)
+def test_own_words_are_read_where_the_true_ones_are_not_forced(data, changes):
+    model = talkative_model(data, changes).eval()
+    batch = collate(data.pairs.valid[:20])
+    given = (batch.src, batch.src_lens, batch.trg_in)
+    steps = batch.trg_in.shape
+    with torch.no_grad():
+        plain, plain_weights = model(*given)
+        forced, weights = OwnWords(model)(*given, torch.ones(steps, dtype=torch.bool))
+        torch.testing.assert_close(forced, plain, atol=1e-12, rtol=0)
+        torch.testing.assert_close(weights, plain_weights, atol=1e-12, rtol=0)
+        free, weights = OwnWords(model)(*given, torch.zeros(steps, dtype=torch.bool))
+    ids, greedy_weights = greedy(model, batch.src, batch.src_lens)
+    for i, n in enumerate(batch.src_lens.tolist()):
+        written = (ids[i] != PAD).sum().item()
+        common = min(written, n + 1)
+        assert free[i].argmax(dim=-1)[:common].equal(ids[i, :common])
+        torch.testing.assert_close(weights[i, :common], greedy_weights[i, :common])
+    assert (free - plain).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("changes", OTHERS, ids=str)
+def test_each_step_and_sentence_is_forced_on_its_own(data, changes):
+    """Forced up to step 2 and not from there on: the first three logits are those of forcing."""
+    model = talkative_model(data, changes).eval()
+    batch = collate(data.pairs.valid[:8])
+    forced = torch.ones(batch.trg_in.shape, dtype=torch.bool)
+    forced[3:, 3:] = False
+    with torch.no_grad():
+        plain, _ = model(batch.src, batch.src_lens, batch.trg_in)
+        mixed, _ = OwnWords(model)(batch.src, batch.src_lens, batch.trg_in, forced)
+    torch.testing.assert_close(mixed[:3], plain[:3], atol=1e-12, rtol=0)
+    torch.testing.assert_close(mixed[:, :3], plain[:, :3], atol=1e-12, rtol=0)
+    assert (mixed[3:, 3] - plain[3:, 3]).abs().max() > 1e-3
+
+
+def test_the_share_of_forced_words_is_the_one_asked_for(data):
+    settings = TINY.having(accumulate=3, teacher_forcing_end=0.3)
+    learner = Learner(fresh_model(data), settings, steps=1)
+    seen, forward = [], learner.forward
+
+    def spy(src, src_lens, trg_in, forced):
+        seen.append(forced)
+        return forward(src, src_lens, trg_in, forced)
+
+    learner.forward = spy
+    batch = collate(data.pairs.train[:200])
+    learner.forcing = 0.3
+    learner.backward(batch)
+    assert sum(map(len, seen)) == 200
+    assert torch.cat(seen).double().mean() == pytest.approx(0.3, abs=0.05)
+    seen.clear()
+    learner.forcing = 1.0
+    learner.backward(batch)
+    assert torch.cat(seen).all() and sum(map(len, seen)) == 200
+
+
+def test_where_all_words_are_the_true_ones_no_random_number_is_drawn(data):
+    learner, before = Learner(fresh_model(data), TINY, steps=1), torch.get_rng_state()
+    learner.step(collate(data.pairs.train[:16]))
+    assert torch.get_rng_state().equal(before)
+
+
+def half_precision_learner(data):
+    """Mixed precision as on a GPU, but on the CPU, where torch takes bfloat16."""
+    settings = TINY.having(precision="float32", amp=True)
+    return Learner(fresh_model(data, settings), settings, steps=10)
+
+
+def test_mixed_precision_multiplies_in_half_and_keeps_parameters_in_float32(data):
+    learner = half_precision_learner(data)
+    kinds = []
+    learner.model.decoder.output.register_forward_hook(lambda *args: kinds.append(args[-1].dtype))
+    before = snapshot(learner.model)
+    step = learner.step(collate(data.pairs.train[:16]))
+    assert kinds == [torch.bfloat16]
+    assert {param.dtype for param in learner.model.parameters()} == {torch.float32}
+    assert 0.01 < step.norm < 100, "clipping must see the gradient, not the scaled gradient"
+    assert 0 < largest_difference(snapshot(learner.model), before) < 2 * TINY.optimizer.lr
+
+
+def test_a_step_whose_gradient_overflows_changes_nothing_but_the_scale(data):
+    learner = half_precision_learner(data)
+    batch = collate(data.pairs.train[:16])
+    learner.step(batch)
+    before, adam = snapshot(learner.model), learner.optimizer.state_dict()["state"]
+    moments = {i: {name: value + 0 for name, value in s.items()} for i, s in adam.items()}
+    learner.model.decoder.output.bias.register_hook(lambda grad: grad * torch.inf)
+    scale = learner.scaler.get_scale()
+    lr = learner.step(batch).lr
+    assert learner.scaler.get_scale() == scale / 2
+    assert largest_difference(snapshot(learner.model), before) == 0
+    for i, state in learner.optimizer.state_dict()["state"].items():
+        assert state["step"] == moments[i]["step"] == 1
+        assert state["mean"].equal(moments[i]["mean"])
+        assert state["square"].equal(moments[i]["square"])
+    assert learner.optimizer.param_groups[0]["lr"] == lr, "a step not made does not count"
+
+
+def test_the_plateau_schedule_lowers_the_learning_rate_only_when_the_loss_does_not_fall(data):
+    falling = {"plateau_factor": 0.1, "plateau_patience": 1, "lr_floor": 0.05}
+    settings = TINY.having(schedule="plateau", **falling)
+    learner = Learner(fresh_model(data), settings, steps=10)
+    rates = []
+    for loss in (3.0, 2.0, 2.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0):
+        learner.step(collate(data.pairs.train[:4]))
+        learner.end_epoch(loss)
+        rates.append(learner.optimizer.param_groups[0]["lr"] / settings.optimizer.lr)
+    assert rates == pytest.approx([1, 1, 1, 1, 1, 0.1, 0.1, 0.05, 0.05])
+
+
+def test_the_learner_passes_all_settings_to_adam(data):
+    settings = TINY.having(beta1=0.8, beta2=0.9, eps=1e-3, weight_decay=0.3, lr=0.01)
+    (group,) = Learner(fresh_model(data), settings, steps=10).optimizer.param_groups
+    assert (group["lr"], group["betas"]) == (0.01, (0.8, 0.9))
+    assert (group["eps"], group["weight_decay"]) == (1e-3, 0.3)
+
+
+def random_logits():
+    """Of three sentences; the targets of the last two are padded."""
+    set_up(seed=0)
+    trg_out = torch.tensor([[5, 6, 7, 2], [5, 2, PAD, PAD], [2, PAD, PAD, PAD]])
+    return torch.randn(3, 4, 9), torch.randn(3, 4, 9), trg_out
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.5])
+def test_label_smoothing_by_hand(smoothing):
+    """A share of each target is spread evenly over all nine symbols, and over no padding."""
+    logits, _, trg_out = random_logits()
+    total = smoothed_cross_entropy(logits, trg_out, smoothing)
+    expected = 0.0
+    for row, words in zip(logits.log_softmax(dim=-1), trg_out.tolist(), strict=True):
+        for log_probs, word in zip(row, words, strict=True):
+            if word != PAD:
+                expected -= (1 - smoothing) * log_probs[word] + smoothing * log_probs.mean()
+    torch.testing.assert_close(total, expected)
+    whole = smoothed_cross_entropy(logits[:1], trg_out[:1], smoothing)
+    options = {"label_smoothing": smoothing, "reduction": "sum"}
+    torch.testing.assert_close(whole, F.cross_entropy(logits[0], trg_out[0], **options))
+    padded = F.pad(logits, (0, 0, 0, 3), value=9.0), F.pad(trg_out, (0, 3), value=PAD)
+    again = smoothed_cross_entropy(*padded, smoothing)
+    assert again.item() == pytest.approx(total.item(), rel=1e-14)
+    if not smoothing:
+        torch.testing.assert_close(total, masked_cross_entropy(logits, trg_out)[0])
+
+
+def test_the_soft_loss_by_hand():
+    logits, teacher, trg_out = random_logits()
+    expected = 0.0
+    for i, n in enumerate((4, 2, 1)):
+        for t in range(n):
+            likely, log_probs = teacher[i, t].softmax(dim=-1), logits[i, t].log_softmax(dim=-1)
+            expected -= sum(likely[v] * log_probs[v] for v in range(9))
+    soft = soft_cross_entropy(logits, teacher, trg_out)
+    torch.testing.assert_close(soft, expected)
+    logits[1, 2:], teacher[2, 1:] = 50.0, -50.0
+    assert soft_cross_entropy(logits, teacher, trg_out).equal(soft), "padding does not count"
+    certain = 1e4 * F.one_hot(trg_out, 9).double()
+    hard, _ = masked_cross_entropy(logits, trg_out)
+    torch.testing.assert_close(soft_cross_entropy(logits, certain, trg_out), hard)
+
+
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_with_a_teacher_the_gradient_is_the_mean_of_both(data, accumulate):
+    settings = TINY.having(accumulate=accumulate, label_smoothing=0.1)
+    teacher = fresh_model(data, TINY.having(seed=7, hidden_size=12))
+    learner = Learner(fresh_model(data), settings, steps=1, teacher=teacher)
+    batch = collate(data.pairs.train[:16])
+    inputs = batch.src, batch.src_lens, batch.trg_in
+    loss, tokens = learner.backward(batch)
+    hard_model, soft_model = fresh_model(data), fresh_model(data)
+    hard = smoothed_cross_entropy(hard_model(*inputs)[0], batch.trg_out, 0.1)
+    soft = soft_cross_entropy(soft_model(*inputs)[0], teacher(*inputs)[0].detach(), batch.trg_out)
+    assert loss == pytest.approx((hard + soft).item() / 2, rel=1e-12)
+    (hard / tokens).backward()
+    (soft / tokens).backward()
+    both = zip(gradients(hard_model), gradients(soft_model), strict=True)
+    assert largest_difference(gradients(learner.model), [(a + b) / 2 for a, b in both]) <= 1e-12
+    assert largest_difference(gradients(hard_model), gradients(soft_model)) > 1e-3
+    assert gradients(teacher) == [None] * len(gradients(teacher))
+
+
+def test_sgd_is_torchs_own_with_momentum(data):
+    changes = {"momentum": 0.8, "weight_decay": 0.01, "max_norm": 1e9, "schedule": "plateau"}
+    settings = TINY.having(optimizer="sgd", lr=0.3, **changes)
+    learner, model = Learner(fresh_model(data), settings, steps=10), fresh_model(data)
+    reference = torch.optim.SGD(model.parameters(), 0.3, momentum=0.8, weight_decay=0.01)
+    for start in (0, 16, 32):
+        batch = collate(data.pairs.train[start : start + 16])
+        learner.step(batch)
+        logits, _ = model(batch.src, batch.src_lens, batch.trg_in)
+        total, count = masked_cross_entropy(logits, batch.trg_out)
+        reference.zero_grad()
+        (total / count).backward()
+        reference.step()
+        snap_to_grid(model)
+    assert largest_difference(snapshot(learner.model), snapshot(model)) == 0
+
+
+def test_a_lesson_is_not_resumed_without_its_teacher(data):
+    taught = Learner(fresh_model(data), TINY, 1, teacher=fresh_model(data))
+    alone = Learner(fresh_model(data), TINY, 1)
+    with pytest.raises(ValueError, match="had a teacher"):
+        alone.load_state_dict(taught.state_dict())
+    with pytest.raises(ValueError, match="had no teacher"):
+        taught.load_state_dict(alone.state_dict())
+
+
+def test_the_loss_of_a_step_is_the_smoothed_one(data):
+    settings = TINY.having(label_smoothing=0.5)
+    model, batch = fresh_model(data), collate(data.pairs.train[:16])
+    loss, _ = Learner(fresh_model(data), settings, steps=1).backward(batch)
+    logits, _ = model(batch.src, batch.src_lens, batch.trg_in)
+    smoothed = smoothed_cross_entropy(logits, batch.trg_out, 0.5)
+    assert loss == pytest.approx(smoothed.item(), rel=1e-12)
