@@ -1,17 +1,11 @@
 """What `pytest --nbval` needs to know. It runs the notebooks and the tests in helpers/tests."""
 
 import os
-from pathlib import Path
 
 from xdist.scheduler import LoadScopeScheduling
 
 # A progress bar is for people: it shows times, and a stored output must not.
 os.environ["TQDM_DISABLE"] = "1"
-
-
-def pytest_configure(config):
-    """Where a table shows how long something took, the time alone is not compared."""
-    config.option.nbval_sanitize_with = str(Path(__file__).with_name(".nbval-sanitize"))
 
 
 def pytest_collection_modifyitems(items):

@@ -9,3 +9,8 @@ tasks/, models/      integers, patterns, translation; other attentions, cells, a
 search/, runs/       beam search, copying; settings, checkpoints, GPU, processes, curves, speed
 commands/, tests/    `python -m helpers`, a file for each command; the tests
 """
+
+import logging
+
+# On a fresh machine matplotlib, when it is first imported, warns that it collects the fonts.
+logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)

@@ -1,7 +1,5 @@
 """The charts of the notebooks. Each function draws one figure and returns it."""
 
-import logging
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -10,8 +8,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-# On a fresh machine matplotlib writes a warning when it first collects the fonts.
-logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
 sns.set_theme(style="whitegrid")
 
 
@@ -63,7 +59,8 @@ def plot_curves(histories: dict[str, list[dict]], title: str) -> Figure:
     for i, (name, history) in enumerate(histories.items()):
         table, colour = pd.DataFrame(history).set_index("epoch"), f"C{i}"
         for column, style in (("train loss", "o-"), ("valid loss", "s--")):
-            left.plot(table.index, table[column], style, color=colour, label=f"{name}: {column}")
+            # the colours are explained on the right
+            left.plot(table.index, table[column], style, color=colour, label="" if i else column)
         right.plot(table.index, 100 * table["valid exact match"], "s--", color=colour, label=name)
     left.set(yscale="log", xlabel="epoch", ylabel="loss (nats per token)")
     right.set(xlabel="epoch", ylabel="validation exact match (%)", ylim=(0, 103))

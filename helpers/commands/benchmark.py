@@ -10,7 +10,7 @@ import copy
 import json
 import random
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from math import isfinite, nan
@@ -116,7 +116,6 @@ def training(
 ) -> float:
     """How many times as long the textbook takes for the same sentences: in the same batches, of
     similar length, or else, without `bucket`, in batches put together at random, as in tutorials.
-    The medians of all batches are added up.
     """
     set_up(settings.run.seed)
     pairs = random_pairs(8 * settings.run.batch_size, shortest, longest)
@@ -127,12 +126,37 @@ def training(
         batches(pairs, settings.run.batch_size, seed=1, epoch=1, bucket=sort)
         for sort in (bucket, True)
     )
+    return ratio(slow.step, theirs, fast.step, ours)
+
+
+def loops(settings: Settings, shortest: int, longest: int, dtype: torch.dtype) -> float:
+    """How many times as long the model of `model.py` takes as the loops that stand in for it in
+    training, in the same batches and with all else the same.
+    """
+    set_up(settings.run.seed)
+    pairs = random_pairs(8 * settings.run.batch_size, shortest, longest)
+    model = build_model(VOCAB, VOCAB).to(dtype)
+    plain, fast = (Learner(copy.deepcopy(model), settings, steps=10_000) for _ in range(2))
+    plain.forward = plain.model
+    same = list(batches(pairs, settings.run.batch_size, seed=1, epoch=1))
+    return ratio(plain.step, same, fast.step, same)
+
+
+def ratio(
+    slow: Callable[[Batch], object],
+    theirs: Iterable[Batch],
+    fast: Callable[[Batch], object],
+    ours: Iterable[Batch],
+) -> float:
+    """How many times as long one step takes for its batches as the other for as many of its own.
+    The medians of all batches are added up.
+    """
     seconds = [
-        in_turns(partial(slow.step, their), partial(fast.step, our), rounds=5)
+        in_turns(partial(slow, their), partial(fast, our), rounds=5)
         for their, our in zip(theirs, ours, strict=True)
     ]
-    textbook, mine = map(sum, zip(*seconds, strict=True))
-    return textbook / mine
+    slower, faster = map(sum, zip(*seconds, strict=True))
+    return slower / faster
 
 
 def data_share(settings: Settings) -> float:
@@ -166,13 +190,16 @@ def decoding(settings: Settings, threads: int, count: int = 1000) -> float:
     return alone / together
 
 
-def adam(settings: Settings) -> float:
-    """How many times as long as torch's, as it is by default, the step of our Adam takes."""
+def adam(settings: Settings, **options: bool) -> float:
+    """How many times as long as torch's, with these `options` or as it is by default, the step of
+    our Adam takes.
+    """
     set_up(settings.run.seed)
     models = [build_model(VOCAB, VOCAB) for _ in range(2)]
     for param in (param for model in models for param in model.parameters()):
         param.grad = torch.randn_like(param)
-    ours, torchs = Adam(models[0].parameters()), torch.optim.Adam(models[1].parameters())
+    ours = Adam(models[0].parameters())
+    torchs = torch.optim.Adam(models[1].parameters(), **options)
     mine, other = in_turns(ours.step, torchs.step, rounds=100)
     return mine / other
 
@@ -194,16 +221,20 @@ def one_step(length: int, batch_size: int) -> tuple[float, float]:
 def benchmark() -> Iterator[tuple[str, float]]:
     """All names and values, each as soon as it is known."""
     settings = Settings.of()
-    for shortest, longest in ((3, 12), (30, 50)):
+    for lengths in ((3, 12), (30, 50)):
         for dtype in (torch.float32, torch.float64):
-            name = f"training, {shortest} to {longest} words, {str(dtype).removeprefix('torch.')}"
+            precision = str(dtype).removeprefix("torch.")
+            name = f"training, {lengths[0]} to {lengths[1]} words, {precision}"
             for bucket in (True, False):
-                ratio = training(settings, shortest, longest, dtype, bucket)
+                times = training(settings, *lengths, dtype, bucket)
                 order = "same" if bucket else "random"
-                yield f"{name}, textbook in {order} batches / ours", ratio
+                yield f"{name}, textbook in {order} batches / ours", times
+            yield f"{name}, model.py in same batches / ours", loops(settings, *lengths, dtype)
     for threads, named in ((1, "one thread"), (2, "two threads")):
         yield f"decoding, {named}, one at a time / together", decoding(settings, threads)
     yield "Adam, ours / torch's", adam(settings)
+    for option in ("foreach", "fused"):
+        yield f"Adam, ours / torch's, {option}", adam(settings, **{option: True})
     yield "making a batch, share of a training step", data_share(settings)
     with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as alone:
         for words, sentences in GROWTH:

@@ -1,4 +1,4 @@
-"""A small synchronous grammar: English sentences, each with its one French translation.
+"""A small generator of English sentences, each with its one French translation.
 
 The French is a function of the English, so nothing ambiguous is said: "you" is tu, "you two" vous
 deux, "they" ils; there is no "it". Adjectives with I, you, we, you two and they are masculine. A

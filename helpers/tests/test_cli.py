@@ -120,6 +120,7 @@ def test_train_on_a_corpus_and_notice_when_it_has_changed(tmp_path):
     assert "has changed" in err
 
 
+@pytest.mark.slow
 def test_a_run_killed_as_a_process_goes_on_with_resume(tmp_path):
     """`kill -9` after two epochs; `--resume` needs no other flag and prints what was to be said."""
     args = ["train", *SMALL, "--epochs", "4", "--lr", "0.01"]

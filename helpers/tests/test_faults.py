@@ -17,6 +17,8 @@ from helpers.models import RecurrentSettings
 from helpers.runs import checkpoint
 from helpers.tests.test_cli import BUFFERED, SMALL, folders, run, trained  # noqa: F401  (a fixture)
 
+pytestmark = pytest.mark.slow
+
 HOLD = "import sys, pathlib; from helpers.runs import checkpoint\n"
 HOLD += "with checkpoint.claim(pathlib.Path(sys.argv[1])): print(flush=True); sys.stdin.read()"
 

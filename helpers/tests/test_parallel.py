@@ -11,7 +11,9 @@ from helpers.runs.device import add_up, rank, world_size
 from helpers.tests.test_cli import folders, run
 from helpers.tests.tiny import largest_difference
 
-SETTINGS = """--task integers --vocab-size 8 --max-length 4 --per-length 300 --lr 0.02 --epochs 3
+pytestmark = pytest.mark.slow
+
+SETTINGS = """--task integers --vocab-size 8 --max-length 4 --per-length 300 --lr 0.04 --epochs 3
               --hidden-size 16 --emb-size 16 --attn-size 16 --batch-size 21
               --accumulate 3 --teacher-forcing-end 0.5 --device cpu""".split()
 

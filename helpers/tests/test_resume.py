@@ -19,6 +19,8 @@ from helpers.runs import checkpoint
 from helpers.runs.loop import Run, fit
 from helpers.tests.tiny import TINY, fresh_model, silent, tiny_data
 
+pytestmark = pytest.mark.slow
+
 server = multiprocessing.get_context("forkserver")
 server.set_forkserver_preload(["helpers.tests.test_resume", "torch._dynamo"])  # slow imports
 

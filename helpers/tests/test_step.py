@@ -5,14 +5,13 @@ import torch
 import torch.nn.functional as F
 
 from helpers.data import PAD, collate
-from helpers.decoding import greedy
 from helpers.optim import Adam
 from helpers.runs.fused import Fused
 from helpers.runs.losses import smoothed_cross_entropy, soft_cross_entropy
 from helpers.runs.sampling import OwnWords
 from helpers.runs.step import Learner, part_of
 from helpers.tests.tiny import TINY, fresh_model, largest_difference, tiny_data
-from helpers.training import masked_cross_entropy, set_up, snap_to_grid, train_step
+from helpers.training import masked_cross_entropy, snap_to_grid, train_step
 
 
 @pytest.fixture(scope="module")
@@ -105,60 +104,6 @@ def test_what_is_called_in_the_place_of_the_model(data, changes, called):
     assert type(learner.forward) is called if called else learner.forward is model
 
 
-OTHERS = [
-    {},
-    {"attention": "none"},
-    {"cell": "lstm", "attention": "luong", "layers": 2},
-    {"attention": "location"},
-    {"model": "transformer"},
-]
-
-
-def talkative_model(data, changes):
-    """An untrained model that does not write one word for ever."""
-    model = fresh_model(data, TINY.having(**changes))
-    with torch.no_grad():
-        for param in model.parameters():
-            param.mul_(1 if changes.get("model") == "transformer" else 4)
-    return model
-
-
-@pytest.mark.parametrize("changes", OTHERS, ids=str)
-def test_own_words_are_read_where_the_true_ones_are_not_forced(data, changes):
-    model = talkative_model(data, changes).eval()
-    batch = collate(data.pairs.valid[:20])
-    given = (batch.src, batch.src_lens, batch.trg_in)
-    steps = batch.trg_in.shape
-    with torch.no_grad():
-        plain, plain_weights = model(*given)
-        forced, weights = OwnWords(model)(*given, torch.ones(steps, dtype=torch.bool))
-        torch.testing.assert_close(forced, plain, atol=1e-12, rtol=0)
-        torch.testing.assert_close(weights, plain_weights, atol=1e-12, rtol=0)
-        free, weights = OwnWords(model)(*given, torch.zeros(steps, dtype=torch.bool))
-    ids, greedy_weights = greedy(model, batch.src, batch.src_lens)
-    for i, n in enumerate(batch.src_lens.tolist()):
-        written = (ids[i] != PAD).sum().item()
-        common = min(written, n + 1)
-        assert free[i].argmax(dim=-1)[:common].equal(ids[i, :common])
-        torch.testing.assert_close(weights[i, :common], greedy_weights[i, :common])
-    assert (free - plain).abs().max() > 1e-3
-
-
-@pytest.mark.parametrize("changes", OTHERS, ids=str)
-def test_each_step_and_sentence_is_forced_on_its_own(data, changes):
-    """Forced up to step 2 and not from there on: the first three logits are those of forcing."""
-    model = talkative_model(data, changes).eval()
-    batch = collate(data.pairs.valid[:8])
-    forced = torch.ones(batch.trg_in.shape, dtype=torch.bool)
-    forced[3:, 3:] = False
-    with torch.no_grad():
-        plain, _ = model(batch.src, batch.src_lens, batch.trg_in)
-        mixed, _ = OwnWords(model)(batch.src, batch.src_lens, batch.trg_in, forced)
-    torch.testing.assert_close(mixed[:3], plain[:3], atol=1e-12, rtol=0)
-    torch.testing.assert_close(mixed[:, :3], plain[:, :3], atol=1e-12, rtol=0)
-    assert (mixed[3:, 3] - plain[3:, 3]).abs().max() > 1e-3
-
-
 def test_the_share_of_forced_words_is_the_one_asked_for(data):
     settings = TINY.having(accumulate=3, teacher_forcing_end=0.3)
     learner = Learner(fresh_model(data), settings, steps=1)
@@ -239,50 +184,6 @@ def test_the_learner_passes_all_settings_to_adam(data):
     (group,) = Learner(fresh_model(data), settings, steps=10).optimizer.param_groups
     assert (group["lr"], group["betas"]) == (0.01, (0.8, 0.9))
     assert (group["eps"], group["weight_decay"]) == (1e-3, 0.3)
-
-
-def random_logits():
-    """Of three sentences; the targets of the last two are padded."""
-    set_up(seed=0)
-    trg_out = torch.tensor([[5, 6, 7, 2], [5, 2, PAD, PAD], [2, PAD, PAD, PAD]])
-    return torch.randn(3, 4, 9), torch.randn(3, 4, 9), trg_out
-
-
-@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.5])
-def test_label_smoothing_by_hand(smoothing):
-    """A share of each target is spread evenly over all nine symbols, and over no padding."""
-    logits, _, trg_out = random_logits()
-    total = smoothed_cross_entropy(logits, trg_out, smoothing)
-    expected = 0.0
-    for row, words in zip(logits.log_softmax(dim=-1), trg_out.tolist(), strict=True):
-        for log_probs, word in zip(row, words, strict=True):
-            if word != PAD:
-                expected -= (1 - smoothing) * log_probs[word] + smoothing * log_probs.mean()
-    torch.testing.assert_close(total, expected)
-    whole = smoothed_cross_entropy(logits[:1], trg_out[:1], smoothing)
-    options = {"label_smoothing": smoothing, "reduction": "sum"}
-    torch.testing.assert_close(whole, F.cross_entropy(logits[0], trg_out[0], **options))
-    padded = F.pad(logits, (0, 0, 0, 3), value=9.0), F.pad(trg_out, (0, 3), value=PAD)
-    again = smoothed_cross_entropy(*padded, smoothing)
-    assert again.item() == pytest.approx(total.item(), rel=1e-14)
-    if not smoothing:
-        torch.testing.assert_close(total, masked_cross_entropy(logits, trg_out)[0])
-
-
-def test_the_soft_loss_by_hand():
-    logits, teacher, trg_out = random_logits()
-    expected = 0.0
-    for i, n in enumerate((4, 2, 1)):
-        for t in range(n):
-            likely, log_probs = teacher[i, t].softmax(dim=-1), logits[i, t].log_softmax(dim=-1)
-            expected -= sum(likely[v] * log_probs[v] for v in range(9))
-    soft = soft_cross_entropy(logits, teacher, trg_out)
-    torch.testing.assert_close(soft, expected)
-    logits[1, 2:], teacher[2, 1:] = 50.0, -50.0
-    assert soft_cross_entropy(logits, teacher, trg_out).equal(soft), "padding does not count"
-    certain = 1e4 * F.one_hot(trg_out, 9).double()
-    hard, _ = masked_cross_entropy(logits, trg_out)
-    torch.testing.assert_close(soft_cross_entropy(logits, certain, trg_out), hard)
 
 
 @pytest.mark.parametrize("accumulate", [1, 3])
