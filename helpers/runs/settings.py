@@ -143,7 +143,7 @@ class Settings:
         """As `of`, but with `defaults`; those that mean nothing beside the `flags` are left out."""
         chosen = {name: flags.get(name, defaults.get(name, DEFAULTS[name])) for name in KINDS}
         for name, kinds in KINDS.items():
-            if chosen[name] not in kinds:
+            if chosen[name] not in [*kinds]:  # which takes what has no hash, too
                 options = " or ".join(kinds)
                 raise ValueError(f"{name} must be {options}, not {chosen[name]!r}")
         groups = {name: KINDS[name][kind] for name, kind in chosen.items()} | {"run": RunSettings}

@@ -24,7 +24,9 @@ def copy_search(model: nn.Module, src: Tensor, src_lens: Tensor) -> Tensor:
     """
     framed, _ = frame(src, src_lens)
     state, limits = model.start(src, src_lens), max_steps(src_lens)
-    ids, all_places = torch.full_like(src_lens, BOS), []
+    ids, steps = torch.full_like(src_lens, BOS), 0
+    # made at once: a small tensor kept from each step would scatter over the memory of the large
+    all_places = src.new_zeros(len(src), int(limits.max()))
     done = torch.zeros_like(src_lens, dtype=torch.bool)
     while not done.all():
         _, _, (*hidden, weights, keys, values, mask) = model.step(ids, state)
@@ -33,9 +35,10 @@ def copy_search(model: nn.Module, src: Tensor, src_lens: Tensor) -> Tensor:
         state = *hidden, weights, keys, values, mask
         ids = framed.gather(1, places.unsqueeze(1)).squeeze(1)
         done = done | (places == 0) | (places > src_lens)  # the other sentinel: it is lost
-        all_places.append(places.masked_fill(done, 0))
-        done = done | (len(all_places) >= limits)
-    return torch.stack(all_places, dim=1)
+        all_places[:, steps] = places.masked_fill(done, 0)
+        steps += 1
+        done = done | (steps >= limits)
+    return all_places[:, :steps]
 
 
 def decode_by_copying(model: nn.Module, sources: Sequence[list[int]]) -> list[list[int]]:

@@ -84,12 +84,12 @@ def test_the_lexicon_is_large_and_all_of_it_is_used():
 
 
 def test_sentences_are_distinct_of_all_lengths_and_repeatable():
-    found = grammar.sentences(50, max_words=12, seed=3)
-    assert len(set(found)) == len(found)
-    assert {len(sentence) for sentence in found} == set(range(1, 13))
-    assert found == grammar.sentences(50, max_words=12, seed=3)
-    assert found != grammar.sentences(50, max_words=12, seed=4)
-    assert {word for sentence in found for word in sentence} <= set(grammar.WORDS)
+    sentences = grammar.sentences(50, max_words=12, seed=3)
+    assert len(set(sentences)) == len(sentences)
+    assert {len(sentence) for sentence in sentences} == set(range(1, 13))
+    assert sentences == grammar.sentences(50, max_words=12, seed=3)
+    assert sentences != grammar.sentences(50, max_words=12, seed=4)
+    assert {word for sentence in sentences for word in sentence} <= set(grammar.WORDS)
 
 
 def test_a_and_an():
@@ -142,8 +142,8 @@ def test_the_grammar_refuses_lengths_that_it_does_not_have():
 
 
 def test_add_shuffled_counts_spellings_of_one_sentence_once():
-    found = add_shuffled([("The", "cat."), ("the", "cat"), ("sit",)], seed=0)
-    assert found in ([("The", "cat."), ("sit",)], [("The", "cat."), ("sit",), ("cat.", "The")])
+    distinct = add_shuffled([("The", "cat."), ("the", "cat"), ("sit",)], seed=0)
+    assert distinct in ([("The", "cat."), ("sit",)], [("The", "cat."), ("sit",), ("cat.", "The")])
 
 
 def test_masking_is_mirrored():
@@ -222,5 +222,3 @@ def test_buckets_put_like_lengths_together():
     assert sum(spread) < 0.2 * sum(mixed)
     lengths = [int(b.src_lens.max()) for b in batches(pairs, 20, 1, 1)]
     assert lengths != sorted(lengths)
-
-

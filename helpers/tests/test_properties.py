@@ -11,24 +11,38 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from helpers import checkpoint, translation
-from helpers.__main__ import build_parser
-from helpers.checkpoint import Checkpoint
-from helpers.config import Config
-from helpers.data import BOS, EOS, PAD, SPECIALS, UNK, Vocab, batches, collate, tokenize
-from helpers.decoding import decode, predict, reverse_lines
-from helpers.learner import Learner, masked_cross_entropy
-from helpers.metrics import by_length, error_kind, exact_match, token_accuracy, wilson_interval
+from helpers.commands import build_parser
+from helpers.data import BOS, EOS, PAD, SPECIALS, UNK, Vocab, batches, collate, pad, tokenize
+from helpers.decoding import decode, greedy_exact_match
+from helpers.metrics import by_length, exact_match, token_accuracy, wilson_interval
+from helpers.models.transformer import PositionalEncoding
 from helpers.optim import clip_grad_norm
-from helpers.patterns import continuation
-from helpers.tasks import load_task
+from helpers.runs import checkpoint
+from helpers.runs.checkpoint import Checkpoint
+from helpers.runs.settings import KINDS, RunSettings, Settings
+from helpers.runs.step import Learner
+from helpers.search.answers import predict
+from helpers.search.beam import decode_with_beam
+from helpers.search.errors import error_kind
+from helpers.tasks import TASKS, translation
+from helpers.tasks.patterns import continuation
 from helpers.tests.test_cli import run
-from helpers.tests.test_copying import Pointer
-from helpers.tests.tiny import TINY, fresh_model, tiny_task
-from helpers.training import greedy_exact_match, mean_loss
-from helpers.transformer import PositionalEncoding
+from helpers.tests.test_copying import Pointer, reverse_lines
+from helpers.tests.tiny import TINY, fresh_model, tiny_data
+from helpers.training import masked_cross_entropy, mean_loss
 
-SPECS = {spec.name: spec for spec in dataclasses.fields(Config)}
+SPECS, BESIDE = {}, {}  # of each setting: its field, and what must be set for it to mean something
+for group, kinds in [*KINDS.items(), ("run", {None: RunSettings})]:
+    for kind, fields_of in kinds.items():
+        for spec in dataclasses.fields(fields_of):
+            if spec.name not in SPECS:
+                needs = spec.metadata["needs"].items()
+                chosen = {} if kind is None else {group: kind}
+                SPECS[spec.name] = spec
+                BESIDE[spec.name] = chosen | {name: values[0] for name, values in needs}
+BESIDE |= {"min_delta": {"patience": 1}, "amp": {"precision": "float32"}, "heads": {
+    "model": "transformer", "emb_size": 64}}  # fmt: skip
+NAMES = sorted([*SPECS, *KINDS])
 SURE = settings(derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
 
 anything = st.one_of(
@@ -45,30 +59,72 @@ some_bytes = st.one_of(st.binary(max_size=200), st.text(max_size=100).map(str.en
 
 
 @settings(SURE, max_examples=500)
-@given(st.sampled_from(sorted(SPECS)), anything)
+@given(st.sampled_from(NAMES), anything)
 def test_a_setting_is_possible_or_refused_by_name(name, value):
     try:
-        config = Config(**{name: value})
+        accepted = Settings.of(**BESIDE.get(name, {}) | {name: value}).flat()[name]
     except (ValueError, TypeError) as error:
         assert name in str(error) and "\n" not in str(error)
         return
-    accepted, limits = getattr(config, name), SPECS[name].metadata
-    if accepted is not None and "low" in limits:
+    limits = SPECS[name].metadata if name in SPECS else {"options": KINDS[name]}
+    if "options" in limits:
+        assert accepted in limits["options"]
+    elif accepted is not None:
         assert limits["low"] <= accepted <= limits["high"]
         assert SPECS[name].type is float or accepted == int(accepted)
 
 
 @pytest.mark.parametrize("name", [name for name in SPECS if "low" in SPECS[name].metadata])
 def test_both_ends_of_a_range_are_possible(name):
-    model = {"dropout": {"model": "location"}}.get(name, {})
-    for value in (SPECS[name].metadata["low"], SPECS[name].metadata["high"]):
-        assert getattr(Config(**{name: value}, **model), name) == value
+    limits, beside = SPECS[name].metadata, BESIDE[name]
+    for value in (limits["low"], limits["high"]):
+        if name == "heads":  # they must divide it
+            beside = beside | {"emb_size": 64}
+        if beside.get("model") == "transformer" and name != "heads":
+            beside = beside | {"heads": 1}
+        assert Settings.of(**beside | {name: value}).flat()[name] == value
         flag = f"--{name.replace('_', '-')}={value}"
         assert getattr(build_parser().parse_args(["train", flag]), name) == value
 
 
+def possible(name):
+    """Values that a setting may have, if it means something."""
+    limits = SPECS[name].metadata if name in SPECS else {"options": [*KINDS[name]]}
+    if "options" in limits:
+        return st.sampled_from(limits["options"])
+    kind = st.integers if SPECS[name].type is int else st.floats
+    return kind(limits["low"], limits["high"])
+
+
+some_settings = st.lists(st.sampled_from(NAMES), max_size=4, unique=True).flatmap(
+    lambda names: st.fixed_dictionaries({name: possible(name) for name in names})
+)
+
+
+def test_settings_are_possible_together_or_one_is_named():
+    """And those that are possible come back from their names."""
+    counts = {True: 0, False: 0}
+
+    @settings(SURE, max_examples=300)
+    @given(some_settings)
+    def check(flags):
+        try:
+            accepted = Settings.of(**flags)
+        except ValueError as error:
+            assert any(name in str(error) for name in flags) or "cannot learn" in str(error)
+        else:
+            flat = accepted.flat()
+            assert flat | flags == flat
+            given = {name: value for name, value in flat.items() if value is not None}
+            assert Settings.of(**given) == accepted.having() == accepted
+        counts["flat" in locals()] += 1
+
+    check()
+    assert min(counts.values()) > 50, "some are possible, some are not"
+
+
 @settings(SURE, max_examples=300)
-@given(st.sampled_from(sorted(SPECS)), st.one_of(words, anything.map(str)))
+@given(st.sampled_from(NAMES), st.one_of(words, anything.map(str)))
 def test_a_flag_is_possible_or_refused_in_one_line(tmp_path_factory, name, text):
     """The corpus is missing, so that no training begins."""
     folder = tmp_path_factory.getbasetemp()
@@ -83,7 +139,7 @@ def test_a_flag_is_possible_or_refused_in_one_line(tmp_path_factory, name, text)
 @given(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\n"), max_size=40)))
 def test_a_line_in_is_a_line_out_byte_for_byte(texts):
     vocab = Vocab([*SPECIALS, "cat"])
-    answers = list(reverse_lines(Pointer(lambda lens: lens, -1), vocab, texts))
+    answers = [*reverse_lines(Pointer(lambda lens: lens, -1), vocab, texts)]
     assert answers == [" ".join(reversed(text.split())) for text in texts]
 
 
@@ -99,14 +155,14 @@ def test_a_vocabulary_takes_any_word(sentences, line):
 @settings(SURE, max_examples=300)
 @given(
     st.sampled_from(["words", "translate"]),
-    st.one_of(some_bytes, st.lists(lines).map(lambda found: "\n".join(found).encode())),
+    st.one_of(some_bytes, st.lists(lines).map(lambda texts: "\n".join(texts).encode())),
     st.integers(0, 3),
 )
 def test_a_corpus_serves_or_is_refused_by_name(tmp_path_factory, task, content, copies):
     path = tmp_path_factory.getbasetemp() / "corpus.txt"
     path.write_bytes(b"".join(content + b"%d\n" % i for i in range(10 * copies)) or content)
     try:
-        loaded = load_task(Config(task=task), path)
+        loaded = TASKS[task]().load(1, str(path))
     except ValueError as error:
         assert str(path) in str(error) and "\n" not in str(error)
     else:
@@ -124,17 +180,17 @@ def test_english_and_french_lose_nothing_but_space_and_case(line):
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
     """The path of a checkpoint."""
-    path, task = tmp_path_factory.mktemp("saved") / "best.pt", tiny_task()
-    model = fresh_model(task)
-    data = (task.vocab, task.trg_vocab, TINY, [], None, task.digest())
-    checkpoint.save(Checkpoint(model, *data, Learner(model, TINY, 10).state_dict()), path)
+    path, data = tmp_path_factory.mktemp("saved") / "best.pt", tiny_data()
+    model = fresh_model(data)
+    rest = (data.vocab, data.trg_vocab, TINY, [], None, checkpoint.digest(data))
+    checkpoint.save(Checkpoint(model, *rest, Learner(model, TINY, 10).state_dict()), path)
     return path
 
 
 def same(one, other):
-    weights = zip(one.model.parameters(), other.model.parameters(), strict=True)
-    known = [(c.vocab.words, c.trg_vocab.words, c.config, *c[4:7]) for c in (one, other)]
-    return known[0] == known[1] and all(mine.equal(theirs) for mine, theirs in weights)
+    params = zip(one.model.parameters(), other.model.parameters(), strict=True)
+    known = [(c.vocab.words, c.trg_vocab.words, c.settings, *c[4:7]) for c in (one, other)]
+    return known[0] == known[1] and all(mine.equal(theirs) for mine, theirs in params)
 
 
 @settings(SURE, max_examples=300)
@@ -202,10 +258,9 @@ def test_a_batch_holds_its_pairs(pairs):
         assert [i for i in row.tolist() if i != PAD] == src and length == len(src)
         assert [i for i in trg_in.tolist() if i != PAD] == [BOS, *trg]
         assert [i for i in trg_out.tolist() if i != PAD] == [*trg, EOS]
-    assert batch.tokens() == sum(len(trg) + 1 for _, trg in pairs)
     torch.manual_seed(0)
     total, tokens = masked_cross_entropy(torch.randn(*batch.trg_out.shape, 21), batch.trg_out)
-    assert tokens == batch.tokens() and total.isfinite()
+    assert tokens == sum(len(trg) + 1 for _, trg in pairs) and total.isfinite()
 
 
 @settings(SURE, max_examples=200)
@@ -223,24 +278,30 @@ def test_metrics_lie_between_0_and_1(right, total, pairs):
     assert 0 <= token_accuracy(hypotheses, references) <= 1
 
 
+POINTER = Pointer(lambda lens: lens, -1)
+
+
 @pytest.mark.parametrize(
     "call, says",
     [
         (lambda: collate([]), "no sentence"),
         (lambda: next(batches([([4], [4])], 0, seed=1, epoch=1)), "batch_size .* not 0"),
-        (lambda: decode(fresh_model(tiny_task()), [[4]], batch_size=0), "batch_size .* not 0"),
+        (lambda: decode(fresh_model(tiny_data()), [[4]], batch_size=0), "batch_size .* not 0"),
         (lambda: Vocab([*SPECIALS, "cat", "<eos>"]), "'<eos>' is in the vocabulary twice"),
         (lambda: clip_grad_norm([], 0.0), "max_norm must be above 0, not 0.0"),
         (lambda: clip_grad_norm([], math.nan), "max_norm must be above 0, not nan"),
-        (lambda: Config(hidden_size=np.int64(8)), "hidden_size must be an integer"),
-        (lambda: next(predict(None, None, None, [], chunk=0)), "chunk .* not 0"),
+        (lambda: Settings.of(hidden_size=np.int64(8)), "hidden_size must be an integer"),
+        (lambda: next(predict(POINTER, None, None, [], chunk=0)), "chunk .* not 0"),
+        (lambda: next(predict(POINTER, None, None, [], beam=2)), "must be 1, not 2"),
+        (lambda: decode_with_beam(None, [[4]], 0), "at least 1, not 0"),
+        (lambda: pad([]), "no sentence"),
         (lambda: Vocab([*SPECIALS, "cat"]).decode([4, -1]), "-1 is no id .* 5 words"),
         (lambda: Vocab([*SPECIALS, "cat"]).decode([5]), "5 is no id"),
         (lambda: collate([([4], [4]), ([], [4])]), "source without a token"),
         (lambda: by_length([], []), "no sentences"),
         (lambda: continuation(()), "at least one digit"),
-        (lambda: mean_loss(fresh_model(tiny_task()), []), "no pairs"),
-        (lambda: greedy_exact_match(fresh_model(tiny_task()), []), "no pairs"),
+        (lambda: mean_loss(fresh_model(tiny_data()), []), "no pairs"),
+        (lambda: greedy_exact_match(fresh_model(tiny_data()), []), "no pairs"),
         (lambda: PositionalEncoding(5), "even emb_size, not 5"),
         (lambda: masked_cross_entropy(torch.zeros(2, 3, 5), torch.zeros(2, 4).long()), "6.*8"),
     ],

@@ -1,17 +1,19 @@
 """The table of several seeds: what is counted, and what is printed."""
 
+from argparse import Namespace
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 from unittest import mock
 
 import pandas as pd
 import pytest
 
-from helpers import seeds
-from helpers.config import Config
+from helpers.commands import seeds
 from helpers.data import UNK
+from helpers.runs.settings import Settings
+from helpers.tests.test_cli import run
 from helpers.tests.test_copying import Pointer
 
 
@@ -33,52 +35,83 @@ def test_only_whole_reversals_count():
     assert seeds.count_right(Pointer(lambda lens: lens.clamp(max=1), -1), sources) == 3
 
 
-def test_the_table_has_a_line_for_each_seed_length_and_share(monkeypatch, capsys):
-    tiny = {"per_length": 20, "max_length": 3, "epochs": 1, "emb_size": 4, "hidden_size": 4}
-    monkeypatch.setattr(seeds, "ANY_LENGTH", replace(seeds.ANY_LENGTH, **tiny))
+TINY = {"per_length": 20, "max_length": 3, "epochs": 1, "emb_size": 4, "hidden_size": 4}
+
+
+def test_the_table_has_a_line_for_each_seed_and_case(monkeypatch):
+    monkeypatch.setattr(seeds, "PLAIN", seeds.PLAIN.having(**TINY))
+    monkeypatch.setattr(seeds, "ANY_LENGTH", seeds.ANY_LENGTH.having(**TINY))
     monkeypatch.setattr(seeds, "COUNTS", {(2, 1.0): 3, (3, 0.5): 4})
     monkeypatch.setattr(seeds, "ProcessPoolExecutor", lambda n, context: ThreadPoolExecutor(1))
-    monkeypatch.setattr("sys.argv", ["seeds", "--seeds", "2"])
-    seeds.main()
-    table = pd.read_csv(StringIO(capsys.readouterr().out))
-    assert table["seed"].tolist() == [1, 1, 2, 2]
-    assert table["words"].tolist() == [2, 3, 2, 3] and table["of"].tolist() == [3, 4, 3, 4]
-    assert table["unseen"].tolist() == [1.0, 0.5, 1.0, 0.5]
+    out, _ = run("seeds", "--seeds", 2)
+    table = pd.read_csv(StringIO(out))
+    assert [*table] == ["model", "seed", "words", "unseen", "right", "of", "seconds"]
+    assert table["model"].tolist() == ["assignment", *2 * ["any length"]] * 2
+    assert table["seed"].tolist() == [1, 1, 1, 2, 2, 2]
+    assert table["words"].tolist() == ["1 to 12", "2", "3"] * 2
+    count = len(seeds.PLAIN.task.load(1).pairs.test)
+    assert table["of"].tolist() == [count, 3, 4, len(seeds.PLAIN.task.load(2).pairs.test), 3, 4]
+    assert table["unseen"].tolist() == [0.0, 1.0, 0.5] * 2
     assert (table["right"] <= table["of"]).all() and (table["seconds"] >= 0).all()
 
 
+def test_of_the_assignment_the_best_epoch_is_measured_on_its_own_test_set(monkeypatch):
+    """And of the model for any length the last one, on random sentences."""
+    asked, data = [], Settings.of(**TINY).task.load(5)
+
+    def trained(settings, name):
+        asked.append((settings.run.seed, settings.model.attention, name))
+        pointer = Pointer(lambda lens: lens, -1)
+        return SimpleNamespace(model=pointer, vocab=data.vocab), 1.5
+
+    monkeypatch.setattr(seeds, "PLAIN", seeds.PLAIN.having(**TINY))
+    monkeypatch.setattr(seeds, "trained", trained)
+    monkeypatch.setattr(seeds, "COUNTS", {(4, 0.5): 3})
+    plain, line = seeds.train_and_measure(5)
+    assert asked == [(5, "bahdanau", "best.pt"), (5, "location", "last.pt")]
+    assert plain["of"] == plain["right"] == len(data.pairs.test) and plain["seconds"] == 1.5
+    given = {"model": "any length", "seed": 5, "words": 4, "unseen": 0.5}
+    assert line == given | {"right": 3, "of": 3, "seconds": 1.5}
+
+
+@pytest.mark.parametrize("name", ["best.pt", "last.pt"])
+def test_a_run_leaves_nothing_behind(name, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    settings = Settings.of(**TINY, seed=3)
+    loaded, seconds = seeds.trained(settings, name)
+    assert loaded.settings == settings and len(loaded.history) == 1 and seconds > 0
+    assert not [*tmp_path.iterdir()]
+
+
 @pytest.mark.parametrize("given, says", [("0", "not 0"), ("1001", "not 1001"), ("x", "invalid")])
-def test_a_number_of_seeds_may_be_refused(given, says, monkeypatch, capsys):
-    monkeypatch.setattr("sys.argv", ["seeds", "--seeds", given])
-    with pytest.raises(SystemExit) as stop:
-        seeds.main()
-    (line,) = capsys.readouterr().err.splitlines()
-    assert stop.value.code == 2 and says in line
+def test_a_number_of_seeds_may_be_refused(given, says):
+    out, err = run("seeds", "--seeds", given, status=2)
+    assert out == "" and err.count("\n") == 1 and says in err
 
 
-def test_a_table_that_cannot_be_made_is_one_line(monkeypatch, capsys):
+def test_a_table_that_cannot_be_made_is_one_line(monkeypatch):
     full = OSError(28, "No space left on device")
-    monkeypatch.setattr(seeds, "print_table", mock.Mock(side_effect=full))
-    monkeypatch.setattr("sys.argv", ["seeds"])
-    assert seeds.main() == 2
-    assert capsys.readouterr().err == f"python -m helpers.seeds: {full}\n"
+    monkeypatch.setattr(seeds, "ProcessPoolExecutor", mock.Mock(side_effect=full))
+    assert run("seeds", status=2) == ("", f"python -m helpers: {full}\n")
 
 
 def test_the_readme_trains_the_model_of_the_table():
+    """By default: `train --attention location` is the whole of it."""
     readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-    command = next(line for line in readme.splitlines() if "train --model location" in line)
+    command = next(line for line in readme.splitlines() if "helpers train --attention loc" in line)
     flags = command.split("train ")[1].replace("--", "").replace("-", "_").split()
-    given = dict(zip(flags[::2], flags[1::2], strict=True))
-    assert {name: str(getattr(seeds.ANY_LENGTH, name)) for name in given} == given
-    assert replace(seeds.ANY_LENGTH, **{name: getattr(Config, name) for name in given}) == Config()
+    assert flags == ["attention", "location"]
+    assert seeds.ANY_LENGTH == Settings.of(**dict(zip(flags[::2], flags[1::2], strict=True)))
+    assert seeds.PLAIN == Settings.of()
 
 
 def test_when_nobody_reads_no_other_seed_is_trained(monkeypatch):
     processes, full = mock.MagicMock(), mock.Mock(side_effect=BrokenPipeError)
-    processes.__enter__.return_value.map.return_value = [mock.Mock(to_csv=full)] * 3
+    processes.__enter__.return_value.map.return_value = [[{"seed": 1}]] * 3
     monkeypatch.setattr(seeds, "ProcessPoolExecutor", mock.Mock(return_value=processes))
+    monkeypatch.setattr("sys.stdout", mock.Mock(write=full))
     with pytest.raises(BrokenPipeError):
-        seeds.print_table(3)
+        seeds.run(Namespace(seeds=3))
     cancel = processes.__enter__.return_value.shutdown
     cancel.assert_called_once_with(wait=False, cancel_futures=True)
     assert full.call_count == 1

@@ -50,20 +50,20 @@ def test_the_patterns_are_all_that_show_themselves_twice():
     for max_length in (2, 4, 5):
         digits = [row for n in range(2, max_length + 1) for row in product("0123456789", repeat=n)]
         expected = {row for row in digits if period(row) <= min(PERIOD, len(row) // 2)}
-        found = sequences(100_000, max_length)
-        assert len(found) == len(expected) and set(found) == expected
+        patterns = sequences(100_000, max_length)
+        assert len(patterns) == len(expected) and set(patterns) == expected
     longest = {"".join(row) for row in sequences(100_000, 12) if len(row) == 12}
     assert {12 * "0", 12 * "1", 6 * "01", 6 * "10", 12 * "7", 4 * "729"} <= longest
     assert {period(tuple(row)) for row in longest} == set(range(1, PERIOD + 1))
 
 
 def test_patterns_are_distinct_of_all_lengths_and_repeatable():
-    found = sequences(50, 10, seed=3)
-    assert len(set(found)) == len(found)
-    counts = Counter(map(len, found))
+    patterns = sequences(50, 10, seed=3)
+    assert len(set(patterns)) == len(patterns)
+    counts = Counter(map(len, patterns))
     assert set(counts) == set(range(2, 11)) and counts[2] == 10 and counts[10] == 50
-    assert found == sequences(50, 10, seed=3) != sequences(50, 10, seed=4)
-    assert found != sorted(found, key=len), "they are shuffled"
+    assert patterns == sequences(50, 10, seed=3) != sequences(50, 10, seed=4)
+    assert patterns != sorted(patterns, key=len), "they are shuffled"
 
 
 def assert_no_overlap(parts):
