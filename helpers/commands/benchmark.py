@@ -142,6 +142,19 @@ def loops(settings: Settings, shortest: int, longest: int, dtype: torch.dtype) -
     return ratio(plain.step, same, fast.step, same)
 
 
+def precision(settings: Settings, shortest: int, longest: int) -> float:
+    """How many times as long training in float64 takes as in float32, in the same batches."""
+    set_up(settings.run.seed)
+    pairs = random_pairs(8 * settings.run.batch_size, shortest, longest)
+    model = build_model(VOCAB, VOCAB)
+    double, single = (
+        Learner(copy.deepcopy(model).to(dtype), settings, steps=10_000)
+        for dtype in (torch.float64, torch.float32)
+    )
+    same = list(batches(pairs, settings.run.batch_size, seed=1, epoch=1))
+    return ratio(double.step, same, single.step, same)
+
+
 def ratio(
     slow: Callable[[Batch], object],
     theirs: Iterable[Batch],
@@ -223,13 +236,15 @@ def benchmark() -> Iterator[tuple[str, float]]:
     settings = Settings.of()
     for lengths in ((3, 12), (30, 50)):
         for dtype in (torch.float32, torch.float64):
-            precision = str(dtype).removeprefix("torch.")
-            name = f"training, {lengths[0]} to {lengths[1]} words, {precision}"
+            digits = str(dtype).removeprefix("torch.")
+            name = f"training, {lengths[0]} to {lengths[1]} words, {digits}"
             for bucket in (True, False):
                 times = training(settings, *lengths, dtype, bucket)
                 order = "same" if bucket else "random"
                 yield f"{name}, textbook in {order} batches / ours", times
             yield f"{name}, model.py in same batches / ours", loops(settings, *lengths, dtype)
+        name = f"precision, {lengths[0]} to {lengths[1]} words"
+        yield f"{name}, float64 / float32", precision(settings, *lengths)
     for threads, named in ((1, "one thread"), (2, "two threads")):
         yield f"decoding, {named}, one at a time / together", decoding(settings, threads)
     yield "Adam, ours / torch's", adam(settings)

@@ -51,8 +51,7 @@ class Learner:
         self.max_norm, self.forcing = optimizer.max_norm, 1.0
         self.teacher = teacher.to(run.device).eval() if teacher else None
         self.own_words = run.teacher_forcing < 1 or run.teacher_forcing_end is not None
-        callee = OwnWords(model) if self.own_words else settings.model.in_training(model)
-        self.forward = share_gradients(callee)
+        self.forward = OwnWords(model) if self.own_words else settings.model.in_training(model)
         self.optimizer = optimizer.build(model.parameters())
         self.scaler = torch.amp.GradScaler(run.device, enabled=run.amp)
         floor, self.waits = optimizer.lr_floor * optimizer.lr, optimizer.schedule == "plateau"
@@ -87,7 +86,8 @@ class Learner:
         summed loss, in nats, and the number of tokens.
 
         The batch is cut into parts, `accumulate` for each process. The loss of a part is divided by
-        the tokens of the whole batch: so the gradients of the parts add up to that of the batch.
+        the tokens of the whole batch: so the gradients of the parts, in all processes, add up to
+        that of the batch.
         """
         device, amp, smoothing = self.run.device, self.run.amp, self.run.label_smoothing
         parts, tokens = self.run.accumulate * world_size(), int((batch.trg_out != PAD).sum())
@@ -107,9 +107,9 @@ class Learner:
                     with torch.no_grad():
                         likely, _ = self.teacher(*inputs)
                     loss = (loss + soft_cross_entropy(logits, likely, part.trg_out)) / 2
-            mean = loss * world_size() / tokens  # of the processes' gradients the mean is taken
-            self.scaler.scale(mean).backward()
+            self.scaler.scale(loss / tokens).backward()
             total += loss.item()
+        share_gradients(self.model)
         return add_up(total)[0], tokens
 
     def end_epoch(self, valid_loss: float) -> None:

@@ -323,8 +323,8 @@ FAULTS = {  # what is wrong: the file, what stands there, and what is put in its
     ),
     "learning: accumulated parts weigh the same": (
         "runs/step",
-        "mean = loss * world_size() / tokens",
-        "mean = loss * world_size() / parts / int((part.trg_out != PAD).sum())",
+        "self.scaler.scale(loss / tokens)",
+        "self.scaler.scale(loss / parts / int((part.trg_out != PAD).sum()))",
     ),
     "learning: padding in the number of tokens": (
         "runs/step",

@@ -35,13 +35,16 @@ def part_one(notebook: NotebookNode) -> NotebookNode:
     raise ValueError("a notebook with no Part 2")
 
 
-def execute(notebook: NotebookNode, folder: Path) -> tuple[int, float]:
-    """Runs all cells in `folder`, from a fresh kernel. Returns how many of them are code, and the
-    seconds. Raises CellExecutionError for a cell that fails.
+def execute(notebook: NotebookNode, path: Path) -> tuple[int, float]:
+    """Runs all cells in the folder of `path`, from a fresh kernel, and writes the notebook there
+    with its outputs, which a later one may read. Returns how many cells are code, and the seconds.
+    Raises CellExecutionError for a cell that fails.
     """
     started = perf_counter()
     runner = ExecutePreprocessor(timeout=TIMEOUT, kernel_name="python3")
-    runner.preprocess(copy.deepcopy(notebook), {"metadata": {"path": str(folder)}})
+    executed = copy.deepcopy(notebook)
+    runner.preprocess(executed, {"metadata": {"path": str(path.parent)}})
+    nbformat.write(executed, path)
     count = sum(cell.cell_type == "code" for cell in notebook.cells)
     return count, perf_counter() - started
 
@@ -56,7 +59,7 @@ def run(root: Path = ROOT) -> int:
         for path in sorted(root.glob("*.ipynb")):
             notebook = part_one(nbformat.read(path, as_version=4))
             try:
-                count, taken = execute(notebook, Path(place))
+                count, taken = execute(notebook, Path(place, path.name))
             except CellExecutionError as error:
                 print(f"{path.stem}: failed", flush=True)
                 print(error, file=sys.stderr)

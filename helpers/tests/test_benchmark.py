@@ -112,6 +112,16 @@ def test_the_same_batches_for_both(narrow, monkeypatch):
     assert {param.dtype for param in other.parameters()} == {torch.float32}
 
 
+def test_float64_is_above_float32(narrow, monkeypatch):
+    given = {}
+    monkeypatch.setattr(benchmark, "ratio", lambda *four: given.update(four=four))
+    benchmark.precision(TINY, 2, 3)
+    double, theirs, single, ours = given["four"]
+    assert theirs is ours and len(ours) == 8
+    types = [{p.dtype for p in step.__self__.model.parameters()} for step in (double, single)]
+    assert types == [{torch.float64}, {torch.float32}]
+
+
 def test_one_at_a_time_is_above_together(calls, narrow):
     assert benchmark.decoding(TINY, 2, 4) == 3
     assert calls == [*4 * [benchmark], None, benchmark, None, 2]
@@ -159,7 +169,7 @@ def test_the_names_of_all_that_is_measured(monkeypatch):
 
         return measure
 
-    for name in ("training", "loops", "decoding", "adam", "data_share"):
+    for name in ("training", "loops", "precision", "decoding", "adam", "data_share"):
         monkeypatch.setattr(benchmark, name, note(name))
     pool = mock.MagicMock()
     pool.return_value.__enter__.return_value.submit.return_value.result.return_value = (2.0, 3.0)
@@ -175,6 +185,8 @@ def test_the_names_of_all_that_is_measured(monkeypatch):
             assert measures[f"{name}, {random}"] == ("training", *lengths, dtype, False)
             plain = f"{name}, model.py in same batches / ours"
             assert measures[plain] == ("loops", *lengths, dtype)
+        price = measures[f"precision, {named} words, float64 / float32"]
+        assert price == ("precision", *lengths)
     assert measures["decoding, one thread, one at a time / together"] == ("decoding", 1)
     assert measures["decoding, two threads, one at a time / together"] == ("decoding", 2)
     assert measures["Adam, ours / torch's"] == ("adam",)

@@ -124,6 +124,13 @@ def test_the_sizes_of_the_parts():
     assert sorted(sum(few, [])) == [*range(99)] and few.train != sorted(few.train)
 
 
+def test_those_of_a_group_do_not_stay_side_by_side():
+    """Else a sentence would always stand beside the same words in another order."""
+    for part in split(range(200), seed=1, group=lambda number: number // 2):
+        apart = [abs(part.index(number) - part.index(number ^ 1)) for number in part]
+        assert apart.count(1) < len(part) / 3
+
+
 @pytest.mark.parametrize(
     "sentences",
     [[("a",)] * 3, [(x, y) for x in "abc" for y in "def"], list(permutations("abcde"))],
@@ -211,6 +218,8 @@ def test_what_the_data_of_the_assignment_consist_of():
     from_grammar = [sentence in set(ours) for part in data.sentences for sentence in part]
     assert 0.45 < sum(from_grammar) / len(from_grammar) < 0.6
     assert data[:2] == reversal_data(ours, seed=1)[:2] != reversal_data(ours, seed=2)[:2]
+    train = data.sentences.train
+    assert data.pairs.train == reversal_pairs(train, data.vocab, unk_rate=0.5, seed=1)
     plain = reversal_data(ours, seed=1, unk_rate=0.0).pairs
     assert not any(UNK in src for src, _ in plain.train) and plain.test == data.pairs.test
 

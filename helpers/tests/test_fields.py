@@ -119,6 +119,17 @@ def test_from_any_choice_to_any_other(one, other):
     assert {name: flat[name] for name in names} == changes
 
 
+@pytest.mark.parametrize("name", ["plateau_factor", "plateau_patience", "attn_size"])
+def test_what_needs_another_setting_goes_with_it(name):
+    """And is there again, as by default, if that comes back."""
+    needed = {"attention": "luong"} if name == "attn_size" else {"schedule": "cosine"}
+    settings = Settings.of(**{"schedule": "plateau", name: VALUES[name]})
+    without = settings.having(**needed)
+    assert settings.flat()[name] == VALUES[name] and without.flat()[name] is None
+    back = without.having(attention="bahdanau", schedule="plateau")
+    assert back == Settings.of(schedule="plateau")
+
+
 @dataclass(frozen=True)
 class Door(Group):
     material: str = choice("wood", ("wood", "glass"), "what it is made of")

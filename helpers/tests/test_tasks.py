@@ -80,6 +80,8 @@ def test_the_pattern_task():
         for digits, reference, (src, trg) in zip(sentences, references, pairs, strict=True):
             assert reference == continuation(digits) and len(reference) == CONTINUED
             assert task.vocab.decode(src) == [*digits] and task.vocab.decode(trg) == [*reference]
+    cycles = [{cycle(digits) for digits in part} for part in task.sentences]
+    assert cycles[0] & cycles[2], "what repeats may be in two parts, at another length"
 
 
 @pytest.mark.parametrize(

@@ -91,3 +91,13 @@ def test_dropout_reaches_every_part_of_the_transformer():
     rates = [part.p for part in parts if isinstance(part, nn.Dropout)]
     rates += [part.dropout for part in parts if isinstance(part, nn.MultiheadAttention)]
     assert rates == [0.3] * len(rates) and len(rates) == 1 + 3 * (3 + 1) + 3 * (4 + 2)
+
+
+def test_dropout_acts_on_both_embeddings_with_their_places(pairs):  # noqa: F811
+    model, read = build("transformer", dropout=0.5), []
+    model.dropout.register_forward_hook(lambda *args: read.append(args[1][0]))
+    src, src_lens, trg_in = inputs(pairs)
+    model(src, src_lens, trg_in)
+    embs = model.src_embedding(src), model.trg_embedding(trg_in)
+    for some, emb in zip(read, embs, strict=True):
+        assert (some - model.position(emb)).abs().max() < 1e-12
