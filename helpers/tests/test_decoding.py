@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from helpers.data import BOS, EOS, PAD, SPECIALS, UNK, Vocab
+from helpers.data import BOS, EOS, PAD, SPECIALS, UNK, Vocab, pad
 from helpers.decoding import (
     Decoded,
     decode,
@@ -14,7 +14,7 @@ from helpers.decoding import (
     spell,
 )
 from helpers.model import build_model
-from helpers.tests.test_models import KINDS, build, shaken
+from helpers.tests.test_models import KINDS, build
 from helpers.training import set_up
 
 VOCAB = Vocab([*SPECIALS, "cat", "dog", "sat", "the"])
@@ -24,8 +24,14 @@ SOURCES = [[CAT], [THE, CAT, SAT], [UNK, DOG], [THE, DOG, SAT, CAT, CAT, UNK], [
 
 @pytest.fixture
 def model():
-    set_up(seed=5)
-    return shaken(build_model(len(VOCAB), len(VOCAB), 6, 8, 5), 4)
+    """Of its answers to `SOURCES`, the first three end early, the others are cut off."""
+    set_up(seed=8)
+    model = build_model(len(VOCAB), len(VOCAB), 6, 8, 5)
+    torch.manual_seed(8)
+    with torch.no_grad():
+        for name, param in model.named_parameters():
+            param.mul_(10 if "embedding" in name else 4).add_(0.3 * torch.randn_like(param))
+    return model
 
 
 @torch.no_grad()
@@ -111,12 +117,17 @@ def test_a_sentence_is_cut_off_after_twice_its_length_and_two_steps():
 
 
 def test_nothing_follows_the_end(model):
-    src = torch.tensor([[CAT, PAD, PAD], [THE, CAT, SAT]])
-    ids, weights = greedy(model, src, torch.tensor([1, 3]))
-    assert ids.shape == weights.shape[:2] and ids.size(1) <= max_steps(3)
-    for row, length in zip(ids.tolist(), (1, 3), strict=True):
-        end = row.index(EOS) + 1 if EOS in row else max_steps(length)
-        assert end <= max_steps(length) and set(row[end:]) <= {PAD}
+    lens = torch.tensor([len(src) for src in SOURCES])
+    ids, weights = greedy(model, pad(SOURCES), lens)
+    assert ids.shape == weights.shape[:2] and ids.size(1) <= max_steps(6)
+    ends = []
+    for row, looks, n in zip(ids.tolist(), weights, lens.tolist(), strict=True):
+        ends.append(row.index(EOS) + 1 if EOS in row else max_steps(n))
+        assert ends[-1] <= max_steps(n) and set(row[ends[-1] :]) <= {PAD}
+        assert looks[: ends[-1], :n].sum(dim=1).sub(1).abs().max() < 1e-12
+        assert looks[ends[-1] :].eq(0).all() and looks[:, n:].eq(0).all()
+    early = [end < max_steps(n) for end, n in zip(ends, lens.tolist(), strict=True)]
+    assert early == [True, True, True, False, False]
 
 
 def test_answers_come_in_the_order_of_the_questions(model):
