@@ -66,23 +66,23 @@ def measure(model: nn.Module, vocab_size: int, length: int, unseen: float, seed:
     return line | {"right": right, "of": len(sources)}
 
 
-def trained(settings: Settings, name: str) -> tuple[checkpoint.Checkpoint, float]:
-    """The checkpoint `name` of a run with the settings, and the seconds of the training."""
+def trained(settings: Settings, name: str) -> checkpoint.Checkpoint:
+    """The checkpoint `name` of a run with the settings."""
     with TemporaryDirectory() as place:
-        _, seconds = fit_apart(settings, Path(place))
-        return checkpoint.load(Path(place, name)), round(seconds, 1)
+        fit_apart(settings, Path(place))
+        return checkpoint.load(Path(place, name))
 
 
 def train_and_measure(seed: int) -> list[dict]:
-    """All lines of one seed, with the seconds that each training took."""
-    best, seconds = trained(PLAIN.having(seed=seed), "best.pt")
+    """All lines of one seed."""
+    best = trained(PLAIN.having(seed=seed), "best.pt")
     sources, targets = zip(*PLAIN.task.load(seed).pairs.test, strict=True)
     right = sum(matches(answer_ids(best.model, sources), targets))
     plain = {"model": "assignment", "seed": seed, "words": "1 to 12", "unseen": 0.0}
-    plain |= {"right": right, "of": len(sources), "seconds": seconds}
-    last, seconds = trained(ANY_LENGTH.having(seed=seed), "last.pt")
+    plain |= {"right": right, "of": len(sources)}
+    last = trained(ANY_LENGTH.having(seed=seed), "last.pt")
     lines = [measure(last.model, len(last.vocab), *case, seed) for case in COUNTS]
-    return [plain, *(line | {"seconds": seconds} for line in lines)]
+    return [plain, *lines]
 
 
 def run(args: argparse.Namespace) -> None:

@@ -351,12 +351,24 @@ def test_part_1_is_run_in_one_folder_and_an_error_is_noticed(tmp_path, capsys):
     assert "02_b: failed" in shown.out and "ZeroDivisionError" in shown.err
 
 
-# LEAD: fill in the rows of the README's table of results, when notebooks and README are final. A
-# row begins as the key says; its second column is printed by that notebook in the place of {}.
+# The rows of the README's table of results. A row begins as the key says; its second column is
+# printed by that notebook in the place of {}.
 PRINTED = {
-    # "exact match (the whole": ("04_evaluation", "exact match    {} "),
-    # "its 95 % interval": ("04_evaluation", "95 % interval  {}\n"),
-    # "any length: seeds": ("04_evaluation", "all words unseen: {} seeds without a fault\n"),
+    "exact match (the whole": ("04_evaluation", "exact match    {} "),
+    "its 95 % interval": ("04_evaluation", "95 % interval  {}\n"),
+    "token accuracy": ("04_evaluation", "token accuracy {}\n"),
+    "alignment accuracy": ("04_evaluation", "alignment accuracy {}\n"),
+    "exact match of ten seeds, mean": ("04_evaluation", "10 seeds: exact match {} in the mean"),
+    "exact match of ten seeds, range": ("04_evaluation", "in the mean, {}\n"),
+    "lines of the Zen": ("04_evaluation", "{} lines reversed without a fault\n"),
+    "attention weight on padding": ("04_evaluation", "weights on padding, the largest is {}\n"),
+    "exact match of the same": ("05_analysis", "weights {} are right"),
+    "integers, exact match with": ("04_evaluation", "| GRU, Bahdanau | {} |"),
+    "integers, exact match without": ("04_evaluation", "| GRU, no attention | {} |"),
+    "integers, exact match of the Trans": ("04_evaluation", "| Transformer | {} |"),
+    "patterns continued": ("04_evaluation", "patterns: sequence accuracy {} of"),
+    "English to French": ("04_evaluation", "GRU, Bahdanau: exact match {} of"),
+    "any length: seeds": ("04_evaluation", "all words unseen: {} seeds without a fault\n"),
 }
 
 
