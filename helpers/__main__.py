@@ -2,7 +2,11 @@
 
 import sys
 
-from helpers.commands import main
-
 if __name__ == "__main__":
-    sys.exit(main())
+    try:  # the imports take some seconds, in which there may be a Ctrl-C, too
+        from helpers.commands import main
+
+        sys.exit(main())
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        sys.exit(130)

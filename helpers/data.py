@@ -40,11 +40,9 @@ def vocab_key(token: str) -> str:
 
 
 class Vocab:
-    """A two-way map between words and ids: the id of a word is its place in `words`.
-
-    Ids 0 to 2 belong to `PAD`, `BOS` and `EOS`. If "<unk>" is among the words, its id is `UNK`, 3.
-    A token is looked up by its `vocab_key` or, in a vocabulary that is `exact`, as it is. Raises
-    ValueError for a word that is there twice.
+    """A two-way map between words and ids: the id of a word is its place in `words`. The first are
+    `SPECIALS`; "<unk>" may be missing. A token is looked up by its `vocab_key` or, in a vocabulary
+    that is `exact`, as it is. Raises ValueError for a word that is there twice.
     """
 
     def __init__(self, words: Iterable[str], exact: bool = False):
@@ -73,9 +71,7 @@ class Vocab:
         return "<unk>" in self.ids or not self.unknown(tokens)
 
     def encode(self, tokens: Sequence[str]) -> list[int]:
-        """The ids of tokens; one whose key is not in the vocabulary becomes `UNK`, or raises
-        ValueError if there is no "<unk>".
-        """
+        """The ids of tokens, of one that is unknown `UNK`; raises ValueError without "<unk>"."""
         ids = [self.ids.get(self.key(token), self.ids.get("<unk>")) for token in tokens]
         if None in ids:
             raise ValueError(f"{tokens[ids.index(None)]!r} is not in the vocabulary")
@@ -92,10 +88,8 @@ class Vocab:
 def reversal_pairs(
     sentences: Iterable[Sentence], vocab: Vocab, unk_rate: float = 0.0, seed: int = 0
 ) -> list[Pair]:
-    """Each sentence as ids, and the same ids reversed.
-
-    In a share `unk_rate` of the sentences a random part of the words, on both sides, becomes `UNK`:
-    that is how a model learns to reverse words that it does not know.
+    """Each sentence as ids, and the same reversed. In a share `unk_rate` of them a random part of
+    the words, on both sides, becomes `UNK`: so a model learns to reverse what it does not know.
     """
     rng = random.Random(seed)
     pairs = []
@@ -125,6 +119,7 @@ class TaskData(NamedTuple):
     trg_vocab: Vocab  # of the references; when words are reversed, the same
     pairs: Splits  # of pairs of ids, for training and testing
     left_out: int = 0  # sentences that are too long
+    texts: Splits | None = None  # of str: the references as written, if tokens are not all of it
 
 
 TEST_SIZE, VALID_SIZE = 10_000, 2_000  # at most; small data give a quarter and a tenth
@@ -153,10 +148,8 @@ def add_shuffled(sentences: Iterable[Sentence], seed: int) -> list[Sentence]:
 
 
 def split(items: Iterable, seed: int, group: Callable[..., Hashable] = bag) -> Splits:
-    """Cuts distinct items at random into training, validation and test set.
-
-    Those of the same `group` go to the same part. Sentences are grouped by their bag, so that the
-    parts have not even a bag of words in common. Raises ValueError if that leaves a part empty.
+    """Cuts distinct items at random into training, validation and test set, those of a `group` into
+    the same part (sentences by their bag). Raises ValueError if that leaves a part empty.
     """
     groups: dict[Hashable, list] = {}
     for item in items:
@@ -181,10 +174,9 @@ def split(items: Iterable, seed: int, group: Callable[..., Hashable] = bag) -> S
 
 
 def reversal_data(sentences: Iterable[Sentence], seed: int = 1, unk_rate: float = 0.2) -> TaskData:
-    """The data of the assignment: half of it the `sentences`, half their words in random order.
-
-    The vocabulary is that of the training part, in which a share `unk_rate` of the sentences is
-    masked (see `reversal_pairs`). Raises ValueError if there is too little to split.
+    """The data of the assignment: half of it the `sentences`, half their words in random order. The
+    vocabulary is that of the training part, in which a share `unk_rate` of the sentences is masked
+    (see `reversal_pairs`). Raises ValueError if there is too little to split.
     """
     parts = split(add_shuffled(sentences, seed), seed)
     vocab = Vocab.build(parts.train)

@@ -17,9 +17,9 @@ class Decoded(NamedTuple):
     weights: Tensor  # (steps, S): where each step looked, that of <eos> included
 
 
-def max_steps(src_lens):
-    """After how many steps a sentence (or each of a batch) is cut off if it has not ended."""
-    return 2 * src_lens + 2
+def max_steps(model: nn.Module, src_lens: Tensor) -> Tensor:
+    """After how many steps a sentence, one of each length, is cut off if it has not ended."""
+    return (2 * src_lens + 2).clamp(min=model.longest)
 
 
 @torch.no_grad()
@@ -29,7 +29,7 @@ def greedy(model: nn.Module, src: Tensor, src_lens: Tensor) -> tuple[Tensor, Ten
     ids (B, T) and the attention weights (B, T, S), `PAD` and 0 after the end.
     """
     state = model.start(src, src_lens)
-    ids, limits = torch.full_like(src_lens, BOS), max_steps(src_lens)
+    ids, limits = torch.full_like(src_lens, BOS), max_steps(model, src_lens)
     rows = torch.arange(len(src), device=src.device)  # of the batch that have not ended
     steps = []
     while len(rows):
@@ -67,11 +67,11 @@ def decode(
     answers: dict[int, Decoded] = {}
     for chosen, src, src_lens in in_batches(model, sources, batch_size, batch_tokens):
         all_ids, all_weights = (rows.cpu() for rows in search(model, src, src_lens))
-        for i, row, weights in zip(chosen, all_ids.tolist(), all_weights, strict=True):
-            n = len(sources[i])
-            steps = row.index(EOS) + 1 if EOS in row else max_steps(n)
+        limits = max_steps(model, src_lens).tolist()
+        for i, row, weights, n in zip(chosen, all_ids.tolist(), all_weights, limits, strict=True):
+            steps = row.index(EOS) + 1 if EOS in row else n
             ids = [id_ for id_ in row[:steps] if id_ != EOS]
-            answers[i] = Decoded(ids, weights[:steps, :n])
+            answers[i] = Decoded(ids, weights[:steps, : len(sources[i])])
     return [answers[i] for i in range(len(sources))]
 
 
@@ -106,12 +106,11 @@ def greedy_exact_match(
 
 
 def spell(tokens: Sentence, src: list[int], answer: Decoded, vocab: Vocab) -> list[str]:
-    """The words of an answer in the spelling of its source `tokens`, whose ids are `src` (no ids if
-    source and answer have different vocabularies). A word takes that of the source token of the
-    same id with the strongest weight, <unk> therefore that of an unknown word (Jean et al. 2015,
-    arXiv:1412.2007, after Luong et al. 2015, arXiv:1410.8206). A word that the source does not have
-    is written as in the vocabulary, a special symbol as the source token with the strongest weight
-    of all. Without attention (weights of 0) only what is unambiguous is copied.
+    """The words of an answer in the spelling of its source `tokens`, whose ids are `src` (none if
+    source and answer have different vocabularies). A word takes that of the source token of its id
+    with the strongest weight, <unk> so that of an unknown word (Jean et al. 2015, arXiv:1412.2007);
+    one that the source does not have is written as in the vocabulary, a special symbol as the token
+    with the strongest weight. Without attention (weights 0) only what is unambiguous is copied.
     """
     words = []
     for id_, weights in zip(answer.ids, answer.weights.tolist(), strict=False):

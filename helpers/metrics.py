@@ -70,7 +70,7 @@ def by_length(right: Sequence[bool], lengths: Sequence[int]) -> "pd.DataFrame":
 
 
 def alignment_accuracy(all_weights: Sequence[Tensor], lengths: Sequence[int]) -> float:
-    """The share of output words whose strongest weight lies on the right source word, in [0, 1].
+    """Of all source words, the share at which their own output word looks most, in [0, 1].
 
     `all_weights` holds for each sentence the weights (words written, S), `lengths` the number n of
     its source words. The right source of output word t is n - 1 - t, counted from 0. Rows beyond

@@ -112,6 +112,7 @@ class Seq2Seq(nn.Module):
     """Encoder and decoder together."""
 
     copies = any_length = False  # it writes words, and none too many; models/ has others
+    longest = 0  # steps that the longest target of its training takes, as far as is known
 
     def __init__(self, encoder: Encoder, decoder: Decoder):
         super().__init__()

@@ -1,5 +1,7 @@
 """The charts of the notebooks. Each function draws one figure and returns it."""
 
+from math import ceil
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -14,15 +16,19 @@ sns.set_theme(style="whitegrid")
 def draw_attention(
     ax: Axes, weights: Tensor, src: list[str], output: list[str], bar: bool = True
 ) -> None:
-    """One heatmap on `ax`: `weights` (steps, S), source words on x, output words on y."""
-    look = {"vmin": 0, "vmax": 1, "cmap": "Blues", "square": True, "linewidths": 0.5}
-    scale = {"cbar": bar, "cbar_kws": {"label": "attention weight", "shrink": 0.8}}
-    labels = {"xticklabels": src, "yticklabels": output}
-    sns.heatmap(np.asarray(weights), ax=ax, **look, **scale, **labels)
+    """One heatmap on `ax`: `weights` (steps, S), source words on x, output words on y. Where there
+    is no room for all words, only every second, third ... one is written.
+    """
+    width, height = ax.get_position().size * ax.figure.get_size_inches()
+    cell = min(width / len(src), height / len(output))  # inches
+    look = {"vmin": 0, "vmax": 1, "cmap": "Blues", "square": True, "linewidths": 0.5 * (cell > 0.1)}
+    look |= {"cbar": bar, "cbar_kws": {"label": "attention weight", "shrink": 0.8}}
+    # the labels are not seaborn's, which takes what stands between two "$" for a formula
+    sns.heatmap(np.asarray(weights), ax=ax, xticklabels=False, yticklabels=False, **look)
     ax.set(xlabel="encoder: source word", ylabel="decoder: output word")
-    ax.tick_params(axis="x", rotation=45)
-    ax.tick_params(axis="y", rotation=0)
-    plt.setp(ax.get_xticklabels(), ha="right", rotation_mode="anchor")
+    gap, slanted = ceil(0.19 / cell), {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
+    ax.set_xticks(np.arange(len(src))[::gap] + 0.5, src[::gap], parse_math=False, **slanted)
+    ax.set_yticks(np.arange(len(output))[::gap] + 0.5, output[::gap], parse_math=False)
 
 
 def plot_attention(
@@ -31,7 +37,7 @@ def plot_attention(
     """The attention weights (steps, S) of one sentence as a heatmap; saved if `path` is given."""
     fig, ax = plt.subplots(figsize=(7.5, 6.5), layout="constrained")
     draw_attention(ax, weights, src, output)
-    ax.set_title(title)
+    ax.set_title(title, parse_math=False)
     if path:
         fig.savefig(path, dpi=120)
     return fig
@@ -42,13 +48,13 @@ def plot_attention_growth(
 ) -> Figure:
     """The attention on one sentence at several moments, the keys of `maps`, three in a row."""
     rows = -(-len(maps) // 3)
-    fig, axes = plt.subplots(
-        rows, 3, figsize=(11, 3.6 * rows), sharey=True, squeeze=False, layout="constrained"
-    )
-    for ax, (moment, weights) in zip(axes.flat, maps.items(), strict=False):
-        draw_attention(ax, weights, src, output, bar=ax is axes[0, -1])
-        ax.set_title(moment)
+    fig = plt.figure(figsize=(11, 3.6 * rows), layout="constrained")
+    axes = [fig.add_subplot(rows, 3, i) for i in range(1, len(maps) + 1)]
+    for ax, (moment, weights) in zip(axes, maps.items(), strict=True):
+        draw_attention(ax, weights, src, output, bar=False)
+        ax.set_title(moment, parse_math=False)
         ax.label_outer()
+    fig.colorbar(axes[0].collections[0], ax=axes, label="attention weight", shrink=0.8)
     fig.suptitle(title)
     return fig
 

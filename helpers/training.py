@@ -1,7 +1,7 @@
 """Learning: the loss, one step, and the loop over the epochs."""
 
 from collections.abc import Callable, Iterable, Sequence
-from math import isfinite
+from math import isfinite, nan
 from pathlib import Path
 
 import torch
@@ -58,9 +58,8 @@ def snap_to_grid(model: nn.Module) -> None:
     """Rounds every parameter in float64 to a multiple of 2^-20, about one millionth.
 
     Processors differ in the last of the 16 digits of float64, and training amplifies a difference
-    until two machines hold two different models. Rounding after each step removes it while it is
-    still far smaller than the grid, so that in practice parameters stay equal to the last bit. The
-    learning rate must stay well above the grid.
+    until two machines hold two different models. Rounding removes it while it is far smaller than
+    the grid, so that in practice parameters stay equal. The learning rate must stay well above it.
     """
     params = [param for param in model.parameters() if param.dtype == torch.float64]
     if params:
@@ -97,10 +96,10 @@ def train(
     """Makes a `step` with each batch of each epoch, `epoch_batches(1)` to `epoch_batches(epochs)`.
     A step returns the summed loss and the number of tokens first of all.
 
-    After an epoch, its number, its training loss per token and what `measure` says are added to the
-    `history`, which each observer is given then; one that answers True ends the training. Epochs
-    that the history has already are not repeated. Returns the history. Raises FloatingPointError
-    for a loss that is no finite number.
+    After an epoch, its number, its training loss per token and what `measure` says ("valid loss" at
+    least) go to the `history`, which each observer is given then; one that answers True ends the
+    training. Epochs that the history has already are not repeated. Returns the history. Raises
+    FloatingPointError for a loss that is no finite number.
     """
     history = [] if history is None else history
     for epoch in range(len(history) + 1, epochs + 1):
@@ -110,10 +109,11 @@ def train(
             if not isfinite(loss):
                 raise FloatingPointError(f"loss {loss} in epoch {epoch}, batch {i}: try a lower lr")
             total, tokens = total + loss, tokens + count
-        history.append({"epoch": epoch, "train loss": total / tokens, **measure()})
-        if not isfinite(history[-1]["valid loss"]):
+        record = {"epoch": epoch, "train loss": total / (tokens or nan), **measure()}
+        if not isfinite(record["valid loss"]):
             raise FloatingPointError(f"no finite validation loss in epoch {epoch}")
-        if True in [observe(history) for observe in observers]:
+        history.append(record)
+        if any([observe(history) is True for observe in observers]):
             break
     return history
 
@@ -124,14 +124,11 @@ def is_best(history: list[dict]) -> bool:
     return all(last["valid loss"] < record["valid loss"] for record in earlier)
 
 
-SHOWN = "epoch", "train loss", "valid loss", "valid exact match"
-
-
 def epoch_line(history: list[dict]) -> str:
     """What is printed of the last epoch of `history`."""
-    epoch, *losses, score = [history[-1][name] for name in SHOWN]
-    line = "epoch {:2}   train loss {:.6f}   valid loss {:.6f}".format(epoch, *losses)
-    return f"{line}   valid exact match {score:7.2%}{'   best' if is_best(history) else ''}"
+    shown = "epoch {epoch:2}   train loss {train loss:.6f}   valid loss {valid loss:.6f}   "
+    shown += "valid exact match {valid exact match:7.2%}" + is_best(history) * "   best"
+    return shown.format(**history[-1])
 
 
 def save_best(model: nn.Module, vocab: Vocab, path: Path) -> Observer:

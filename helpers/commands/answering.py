@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import tee
 from pathlib import Path
@@ -17,6 +18,27 @@ from helpers.training import set_up
 LIMIT, LIMIT_OF_ANY_LENGTH = 1_000, 10_000  # words in a line
 
 
+class Warnings:
+    """What is wrong with lines: told of the first that it concerns, and at the end of how many."""
+
+    def __init__(self):
+        self.counts: Counter[str] = Counter()
+
+    def add(self, what: str, number: int, says: str) -> None:
+        """Another line, the `number`-th, is concerned by `what` ("have ..."); `says` begins with
+        "has" or "is".
+        """
+        self.counts[what] += 1
+        if self.counts[what] == 1:
+            log(f"warning: line {number} {says}")
+
+    def sum_up(self) -> None:
+        """Says what concerned more than one line."""
+        for what, count in self.counts.items():
+            if count > 1:
+                log(f"warning: {count} lines in all {what}")
+
+
 def answer_command(args: argparse.Namespace, tasks: tuple[str, ...]) -> None:
     """Prints an answer for each sentence among the arguments, or else on standard input. The model
     must have been trained for one of the `tasks`.
@@ -24,34 +46,54 @@ def answer_command(args: argparse.Namespace, tasks: tuple[str, ...]) -> None:
     if not args.sentence and sys.stdin is None:
         raise ValueError("neither sentences nor standard input to work on")
     path = args.checkpoint or default_checkpoint(tasks[0])
-    if not path.exists():
+    if not (args.checkpoint or path.exists()):
         command = f"python -m helpers train --task {tasks[0]}"
         raise FileNotFoundError(f"no checkpoint at {path}: make one with `{command}`")
     loaded = load_model(path)
     task = loaded.settings.task
     if task.name not in tasks:
         raise ValueError(f"{path} was trained for {task.name}, not for {tasks[0]}")
-    lines = args.sentence or stdin_lines()
-    if args.sentence and all(len(tokenize(sentence)) == 1 for sentence in args.sentence):
-        lines = [" ".join(args.sentence)]
-    typed = not args.sentence and sys.stdin.isatty()
+    if loaded.model.copies and args.beam != 1:
+        raise ValueError(f"{path} copies words, and has no use for a beam: name another checkpoint")
+    lines = [text_of(i, sentence) for i, sentence in enumerate(args.sentence, start=1)]
+    if task.mirrors and all(len(tokenize(sentence)) == 1 for sentence in lines):
+        lines = [" ".join(lines)] if lines else []
+    typed = not lines and sys.stdin.isatty()
     chunk = 1 if typed else 500  # somebody who types wants each answer at once
-    sentences = map(task.tokenize, lines)
+    sentences, warnings = map(task.tokenize, lines or stdin_lines()), Warnings()
     if not task.mirrors:
-        sentences = warn_of_guesses(loaded.vocab, sentences)
-    for words in answer(loaded, sentences, args.beam, chunk):
+        sentences = warn_of_guesses(loaded.vocab, sentences, warnings)
+    for words in answer(loaded, sentences, args.beam, chunk, warnings):
         print(task.join(words), flush=typed)
 
 
-def warn_of_guesses(vocab: Vocab, sentences: Iterable[Sentence]) -> Iterator[Sentence]:
-    """Passes the sentences on; warns of the first with words that the vocabulary does not have."""
-    warned = False
+def text_of(number: int, argument: str) -> str:
+    """The argument, if it is text; else raises ValueError."""
+    try:
+        argument.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"sentence {number} is not UTF-8 text") from None
+    return argument
+
+
+def warn_of_guesses(
+    vocab: Vocab, sentences: Iterable[Sentence], warnings: Warnings
+) -> Iterator[Sentence]:
+    """Passes the sentences on; warns of those with words that the vocabulary does not have."""
     for number, tokens in enumerate(sentences, start=1):
-        if not warned and vocab.unknown(tokens):
-            says = "has words that the model does not know: its translation is a guess"
-            log(f"warning: line {number} {says}")
-            warned = True
+        if unknown := vocab.unknown(tokens):
+            says = f"has words that the model does not know ({a_few(unknown)}): its translation"
+            warnings.add(UNKNOWN, number, f"{says} is a guess")
         yield tokens
+
+
+UNKNOWN = "have words that the model does not know"
+
+
+def a_few(words: Iterable[str]) -> str:
+    """The first three of the words, each once."""
+    distinct = list(dict.fromkeys(words))
+    return ", ".join([*distinct[:3], *["..."] * (len(distinct) > 3)])
 
 
 def default_checkpoint(task: str) -> Path:
@@ -78,44 +120,50 @@ def stdin_lines() -> Iterator[str]:
 
 
 def answer(
-    loaded: Checkpoint, sentences: Iterable[Sentence], beam: int, chunk: int = 500
+    loaded: Checkpoint,
+    sentences: Iterable[Sentence],
+    beam: int,
+    chunk: int = 500,
+    warnings: Warnings | None = None,
 ) -> Iterator[list[str]]:
     """What the model writes for each sentence, with warnings where that is worth little."""
-    copies, warned = loaded.model.copies, False
-    checked, kept = tee(check(loaded, sentences))
+    warnings = warnings or Warnings()
+    checked, kept = tee(check(loaded, sentences, warnings))
     answers = predict(loaded.model, loaded.vocab, loaded.trg_vocab, checked, chunk, beam)
-    for number, (words, tokens) in enumerate(zip(answers, kept, strict=True), start=1):
-        if copies and len(words) != len(tokens) and not warned:
-            log(f"warning: line {number} has {len(tokens)} words, its answer {len(words)}")
-            warned = True
-        yield words
+    for number, (reply, tokens) in enumerate(zip(answers, kept, strict=True), start=1):
+        given, written = len(tokens), len(reply.words)
+        if loaded.model.copies and given != written and loaded.vocab.knows(tokens):
+            says = f"has {given} words, its answer {written}"
+            warnings.add("have another number of words than their answers", number, says)
+        if not reply.ended:
+            says = f"has an answer without an end: it is cut off after {written} words"
+            warnings.add("have an answer that is cut off", number, says)
+        yield reply.words
+    warnings.sum_up()
 
 
-def check(loaded: Checkpoint, sentences: Iterable[Sentence]) -> Iterator[Sentence]:
-    """Passes the sentences on, an empty one for what is too long altogether; warns of the first of
-    these, of the first that is longer than those of the training, if that matters to the model, and
-    of the first that a model which knows no unknown words cannot read.
+def check(
+    loaded: Checkpoint, sentences: Iterable[Sentence], warnings: Warnings
+) -> Iterator[Sentence]:
+    """Passes the sentences on, an empty one for what is too long altogether. Warns of these, of
+    those that are longer than those of the training, if that matters to the model, and of those
+    that a model which knows no unknown words cannot read.
     """
     of_any_length, longest = loaded.model.any_length, loaded.settings.task.max_length
     limit = LIMIT_OF_ANY_LENGTH if of_any_length else LIMIT
-    warned_of_limit = warned_of_long = warned_of_words = False
     for number, tokens in enumerate(sentences, start=1):
         if len(tokens) > limit:
-            if not warned_of_limit:
-                log(
-                    f"warning: line {number} has {len(tokens)} words, more than the {limit} that "
-                    "this model takes: it stays empty"
-                )
-            warned_of_limit, tokens = True, ()
-        if len(tokens) > longest and not warned_of_long and not of_any_length:
-            log(
-                f"warning: a sentence of {len(tokens)} words; the model was trained on up to "
-                f"{longest}, its answers to longer ones are likely to be wrong"
-            )
-            warned_of_long = True
-        if not loaded.vocab.knows(tokens) and not warned_of_words:
-            log(f"warning: line {number} has words that the model does not know: it stays empty")
-            warned_of_words = True
+            what = f"more than the {limit} that this model takes"
+            says = f"has {len(tokens)} words, {what}: it stays empty"
+            warnings.add(f"have {what}", number, says)
+            tokens = ()
+        if len(tokens) > longest and not of_any_length:
+            what = f"more words than the {longest} of the longest sentence of the training"
+            says = f"has {len(tokens)} words; the model was trained on up to {longest}, its answers"
+            warnings.add(f"have {what}", number, f"{says} to longer ones are likely to be wrong")
+        if not loaded.vocab.knows(tokens):
+            says = f"has words that the model does not know ({a_few(loaded.vocab.unknown(tokens))})"
+            warnings.add(UNKNOWN, number, f"{says}: it stays empty")
         yield tokens
 
 
@@ -124,7 +172,7 @@ def add_sentences(parser: Parser) -> None:
         "sentence",
         nargs="*",
         metavar="SENTENCE",
-        help="each is one sentence, quoted; single words together make one",
+        help="each is one sentence, quoted (reverse: single words together make one)",
     )
 
 

@@ -17,13 +17,14 @@ def run(args: argparse.Namespace) -> None:
     loaded = load_model(args.checkpoint or Settings.of().folder() / "best.pt")
     task = loaded.settings.task
     if args.input:
-        sentences, references = task.examples(args.input)
+        sentences, references, texts = task.examples(args.input)
     else:
         data = task.load(loaded.settings.run.seed, loaded.corpus)
         if digest(data) != loaded.digest:
             source = loaded.corpus or "the generated data"
             raise ValueError(f"{source} has changed since the training: give the test as --input")
         sentences, references = data.sentences.test, data.references.test
+        texts = data.texts.test if data.texts else list(map(task.join, references))
     answers = answer(loaded, sentences, args.beam)
     hypotheses = list(tqdm(answers, "evaluate", len(sentences), leave=False))
     low, high = wilson_interval(sum(matches(hypotheses, references)), len(references))
@@ -32,6 +33,7 @@ def run(args: argparse.Namespace) -> None:
     print(f"exact match 95% low: {low:.6f}")
     print(f"exact match 95% high: {high:.6f}")
     print(f"token accuracy: {token_accuracy(hypotheses, references):.6f}")
+    print(f"exact match as text: {exact_match(list(map(task.join, hypotheses)), texts):.6f}")
 
 
 def add_arguments(parser: Parser) -> None:

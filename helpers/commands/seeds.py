@@ -20,11 +20,10 @@ from tqdm import tqdm
 
 from helpers.commands.shell import Parser
 from helpers.data import SPECIALS, UNK
-from helpers.metrics import matches
 from helpers.runs import checkpoint
 from helpers.runs.loop import fit_apart
 from helpers.runs.settings import Settings
-from helpers.search.answers import answer_ids
+from helpers.search.answers import right_answers
 from helpers.search.copying import decode_by_copying
 
 PLAIN, ANY_LENGTH = Settings.of(), Settings.of(attention="location")
@@ -76,10 +75,11 @@ def trained(settings: Settings, name: str) -> checkpoint.Checkpoint:
 def train_and_measure(seed: int) -> list[dict]:
     """All lines of one seed."""
     best = trained(PLAIN.having(seed=seed), "best.pt")
-    sources, targets = zip(*PLAIN.task.load(seed).pairs.test, strict=True)
-    right = sum(matches(answer_ids(best.model, sources), targets))
+    data = PLAIN.task.load(seed)
+    sentences, references = data.sentences.test, data.references.test
+    right = sum(right_answers(best.model, data, sentences, references))
     plain = {"model": "assignment", "seed": seed, "words": "1 to 12", "unseen": 0.0}
-    plain |= {"right": right, "of": len(sources)}
+    plain |= {"right": right, "of": len(sentences)}
     last = trained(ANY_LENGTH.having(seed=seed), "last.pt")
     lines = [measure(last.model, len(last.vocab), *case, seed) for case in COUNTS]
     return [plain, *lines]

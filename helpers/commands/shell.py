@@ -5,8 +5,9 @@ import os
 import sys
 import threading
 from collections.abc import Callable
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
+
+from helpers.runs.device import is_out_of_memory
 
 
 class Parser(argparse.ArgumentParser):
@@ -37,7 +38,7 @@ def guarded(run: Callable[[], None], name: str, way_on: str = "") -> int:
     if sys.stdout is None:
         log(f"{name}: there is no standard output to write to")
         return 2
-    sys.stdout.reconfigure(encoding="utf-8")
+    sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")  # names of files come back
     try:
         run()
         sys.stdout.flush()
@@ -53,8 +54,7 @@ def guarded(run: Callable[[], None], name: str, way_on: str = "") -> int:
         forget_output()
         return 2
     except (MemoryError, RuntimeError) as error:
-        full = isinstance(error, (MemoryError, BrokenProcessPool)) or "memory" in str(error).lower()
-        if FIRST and not full:
+        if FIRST and not is_out_of_memory(error):
             raise
         advice = ": try a smaller model or batch, or --accumulate" if way_on else ""
         log(f"{name}: out of memory{advice}")

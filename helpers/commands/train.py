@@ -33,6 +33,17 @@ def default_folder(flags: dict) -> Path:
     return Settings.of(**flags | {"device": "cpu", "amp": False}).folder()
 
 
+def default_log_dir(folder: Path) -> Path:
+    """For the curves of a run: in runs/ as the folder of its checkpoints is in checkpoints/, or in
+    the current folder, or, if it is elsewhere, with its whole path.
+    """
+    path = folder.resolve()
+    for place in (Path("checkpoints").resolve(), Path.cwd()):
+        if place in path.parents:
+            return Path("runs", path.relative_to(place))
+    return Path("runs", *path.parts[1:])
+
+
 def begin_or_resume(args: argparse.Namespace, flags: dict, folder: Path) -> None:
     saved = checkpoint.latest(folder) if args.resume or checkpoint.is_unfinished(folder) else None
     if saved and saved.history and not args.resume:
@@ -52,6 +63,8 @@ def begin_or_resume(args: argparse.Namespace, flags: dict, folder: Path) -> None
     if settings.run.amp and device == "cpu":
         raise ValueError("mixed precision needs a GPU: leave out --amp")
     with processes(device):
+        if args.corpus is not None and "per_length" in flags:
+            raise ValueError("per_length means nothing with a corpus")
         if args.resume and not saved:
             log(f"nothing to resume in {folder}: a new run begins")
         if saved and is_over(saved.history, settings.run):
@@ -62,7 +75,7 @@ def begin_or_resume(args: argparse.Namespace, flags: dict, folder: Path) -> None
 def train_model(
     args: argparse.Namespace, settings: Settings, folder: Path, saved: Checkpoint | None
 ) -> None:
-    corpus = str(Path(args.corpus).resolve()) if args.corpus is not None else None
+    corpus = corpus_path(args.corpus) if args.corpus is not None else None
     corpus = saved.corpus if saved and corpus is None else corpus
     data, model = prepare(settings, corpus)
     if data.left_out:
@@ -71,7 +84,7 @@ def train_model(
     log(f"pairs: {sizes}; vocabulary: {len(data.vocab)} and {len(data.trg_vocab)} symbols")
     run = Run(model, data, settings, saved)
     run.corpus = corpus
-    log_dir = args.log_dir or Path("runs", folder.name)
+    log_dir = args.log_dir or default_log_dir(folder)
     started = time.perf_counter()
     report = partial(print, flush=True)  # each line when it is known, also in a file or a pipe
     fit(run, folder, log_dir, report, sys.stderr)
@@ -79,6 +92,16 @@ def train_model(
         log(f"trained in {time.perf_counter() - started:.0f} s")
     if FIRST:
         print(f"checkpoint: {folder / 'best.pt'}")
+
+
+def corpus_path(name: str) -> str:
+    """Where `evaluate` will find the corpus again. Raises ValueError for a pipe."""
+    path = Path(name)
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise ValueError(
+            f"the corpus {name} can be read only once; evaluate needs it again: make it a file"
+        )
+    return str(path.resolve())
 
 
 def add_arguments(parser: Parser) -> None:
@@ -103,7 +126,9 @@ def add_arguments(parser: Parser) -> None:
     add_folder(
         "--checkpoint-dir", help="for the checkpoints (default: checkpoints/TASK, or TASK-MODEL)"
     )
-    add_folder("--log-dir", help="for TensorBoard (default: runs/NAME of the checkpoint folder)")
+    add_folder(
+        "--log-dir", help="for TensorBoard (default: in runs/, as the checkpoints in checkpoints/)"
+    )
     section.add_argument(
         "--resume",
         action="store_true",
@@ -125,7 +150,8 @@ def add_setting(section, name: str, kinds: dict[str, type[Group]]) -> None:
     help = "" if len(specs) == len(kinds) else f"{', '.join(specs)}: "
     help += spec.metadata["help"]
     for other, values in spec.metadata["needs"].items():
-        help += f", with {other} {' or '.join(values)}"
+        several = f"{values[0]} or more" if isinstance(values, range) else " or ".join(values)
+        help += f", with {other} {several}"
     options = {"type": spec.type, "metavar": "X"}
     if name == "device":
         options = {"choices": ("auto", *spec.metadata["options"])}

@@ -81,8 +81,11 @@ class RecurrentSettings(ModelSettings):
         return chosen == ("gru", "bahdanau", 1, 0)
 
     def label(self) -> str:
+        usual = self.recipe({"attention": self.attention}).get("dropout", 0)
         parts = [self.cell] if self.cell != "gru" else []
         parts += [self.attention] if self.attention != "bahdanau" else []
+        parts += [f"{self.layers}-layers"] if self.layers > 1 else []
+        parts += [f"dropout-{self.dropout:g}"] if self.dropout != usual else []
         return "-".join(parts)
 
     def build(self, src_size: int, trg_size: int) -> nn.Module:

@@ -21,6 +21,8 @@ class LocationAttention(AdditiveAttention):
     """
 
     def __init__(self, query_size: int, key_size: int, attn_size: int, width: int = 5):
+        if not width % 2:
+            raise ValueError(f"as many places on either side: the width must be odd, not {width}")
         super().__init__(query_size, key_size, attn_size)
         self.location = nn.Linear(width, attn_size, bias=False)  # F, on `width` weights
 

@@ -20,6 +20,10 @@ class LocationSeq2Seq(RecurrentSeq2Seq):
 
     copies = any_length = True
 
+    def __init__(self, src_size: int, trg_size: int, **sizes):
+        """`sizes` as in `RecurrentSeq2Seq`, but for the attention, which is always the same."""
+        super().__init__(src_size, trg_size, **sizes | {"attention": "location"})
+
     def start(self, src: Tensor, src_lens: Tensor) -> State:
         """The state before the first word: that of the decoder, the weights of no step yet (zeros),
         and what there is to look at: keys, values and mask of the framed source.

@@ -116,6 +116,7 @@ class RecurrentSeq2Seq(nn.Module):
     """Encoder and decoder together."""
 
     copies = any_length = False
+    longest = 0  # steps that the longest target of its training takes, as far as is known
 
     def __init__(
         self,

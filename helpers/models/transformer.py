@@ -46,6 +46,7 @@ class Transformer(nn.Module):
     """Encoder and decoder without recurrence: every position reads all others at once."""
 
     copies = any_length = False
+    longest = 0  # steps that the longest target of its training takes, as far as is known
 
     def __init__(
         self,

@@ -8,12 +8,13 @@ those of an earlier run, which until then stay as they are.
 import hashlib
 import io
 import os
-import shutil
+import re
 import warnings
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from time import sleep
 from typing import NamedTuple
 
 import torch
@@ -21,12 +22,15 @@ from filelock import FileLock, Timeout
 from torch import nn
 
 from helpers.data import TaskData, Vocab
+from helpers.runs.device import is_out_of_memory
 from helpers.runs.settings import Settings
 
-FORMAT = "seq2seq 4"
+FORMAT = "seq2seq 5"
 UNFINISHED = "unfinished"
 NEW, OLD = f"{UNFINISHED}.new", f"{UNFINISHED}.old"  # for a moment, when a run begins
 KEPT = 3  # epoch-NNN.pt files; older ones are removed
+TMP = ".tmp"  # after the name of a file that is being written
+OURS = re.compile(r"(best|last|epoch-\d{3,})\.pt")  # the names that a run gives to its files
 
 
 class Checkpoint(NamedTuple):
@@ -62,6 +66,7 @@ def save(checkpoint: Checkpoint, *paths: Path) -> None:
         "corpus": checkpoint.corpus,
         "digest": checkpoint.digest,
         "parameters": checkpoint.model.state_dict(),
+        "longest": checkpoint.model.longest,
         "learner": checkpoint.learner,
     }
     buffer = io.BytesIO()
@@ -72,22 +77,38 @@ def save(checkpoint: Checkpoint, *paths: Path) -> None:
 
 def write(path: Path, data: bytes) -> None:
     """Replaces a file in one step: written beside it, forced to the disk, then renamed."""
-    beside = path.with_name(path.name + ".tmp")
+    beside = path.with_name(path.name + TMP)
     try:
         with open(beside, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(beside, path)
+        replace(beside, path)
         sync(path.parent)
     except OSError as error:
         beside.unlink(missing_ok=True)
         raise OSError(error.errno, error.strerror, str(path)) from None
 
 
+def replace(path: Path, target: Path) -> None:
+    """Gives a file or folder another name, in the place of what had it. Windows refuses that as
+    long as somebody, a virus scanner perhaps, has it open: then it is tried again for two seconds.
+    """
+    for pause in (0.1, 0.3, 0.6, 1.0):
+        with suppress(PermissionError):
+            return os.replace(path, target)
+        sleep(pause)
+    os.replace(path, target)
+
+
 def sync(folder: Path) -> None:
-    """Makes sure that names given in a folder outlive a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
+    """Makes sure that names given in a folder outlive a power cut, where the system can do that:
+    Windows does not open folders.
+    """
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except PermissionError:
+        return
     try:
         os.fsync(handle)
     finally:
@@ -103,29 +124,63 @@ def load(path: Path) -> Checkpoint:
     if Path(path).is_dir():
         raise IsADirectoryError(f"{path} is a folder: name a file in it, such as best.pt")
     if not Path(path).is_file():
-        raise FileNotFoundError(f"no checkpoint at {path}: make one with `python -m helpers train`")
-    data = io.BytesIO(Path(path).read_bytes())
+        raise FileNotFoundError(f"no checkpoint at {path}: `python -m helpers train` makes one")
+    data = Path(path).read_bytes()
     try:
-        if zipfile.ZipFile(data).testzip():  # torch itself does not compare the checksums
-            raise ValueError
-        data.seek(0)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's advice about foreign files
-            content = torch.load(data, weights_only=True, map_location="cpu")
+        content = read(data)
         if content["format"] != FORMAT:
             raise ValueError
         given = {name: value for name, value in content["settings"].items() if value is not None}
         settings, vocabs = Settings.of(**given), [Vocab(*vocab) for vocab in content["vocabs"]]
         model = settings.model.build(*map(len, vocabs)).to(settings.run.dtype).eval()
         model.load_state_dict(content["parameters"])
+        model.longest = content["longest"]
         rest = (content[name] for name in ("history", "corpus", "digest", "learner"))
         return Checkpoint(model, *vocabs, settings, *rest)
-    except MemoryError:
-        raise
-    except Exception:  # there are as many ways for a broken file to fail as there are files
+    except Exception as error:  # broken files fail in as many ways as there are files
+        if is_out_of_memory(error):
+            raise
         raise ValueError(
             f"{path} is damaged, or no checkpoint of this version of `train`"
         ) from None
+
+
+def read(data: bytes) -> dict:
+    """The content of a file that `torch.save` wrote, whole, and without code. Raises whatever comes
+    of other bytes.
+    """
+    if zipfile.ZipFile(io.BytesIO(data)).testzip():  # torch itself does not compare the checksums
+        raise ValueError
+    with warnings.catch_warnings(action="ignore"):  # torch's advice about foreign files
+        return torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
+
+
+def is_ours(path: Path) -> bool:
+    """Whether a file has been written by a run, of this version or another."""
+    if path.is_symlink() or not path.is_file():
+        return False
+    try:
+        return str(read(path.read_bytes())["format"]).startswith(FORMAT.split()[0])
+    except Exception as error:  # as in `load`
+        if is_out_of_memory(error):
+            raise
+        return False
+
+
+def check_ours(folder: Path) -> None:
+    """Raises ValueError, with its name, if there is a file that no run has written and that a run
+    in `folder` would replace or remove.
+    """
+    paths = [path for path in folder.glob("*") if OURS.fullmatch(path.name)]
+    for place in (folder / name for name in (UNFINISHED, NEW, OLD) if (folder / name).exists()):
+        inside = place.is_dir() and not place.is_symlink()
+        paths += place.glob("*") if inside else [place]
+    for path in sorted(paths):
+        broken_off = OURS.fullmatch(path.name.removesuffix(TMP)) and path.suffix == TMP
+        if not broken_off and not (OURS.fullmatch(path.name) and is_ours(path)):
+            raise ValueError(
+                f"{path} is in the way, no file of `train`: move it, or choose another folder"
+            )
 
 
 def is_unfinished(folder: Path) -> bool:
@@ -134,19 +189,24 @@ def is_unfinished(folder: Path) -> bool:
 
 
 @contextmanager
-def claim(folder: Path) -> Iterator[None]:
-    """While it lasts, no other process can claim `folder`; when this one ends, in whatever way, its
-    claim ends, too. The folder is made if there is none. Raises ValueError if it is taken.
+def claim(*folders: Path | None) -> Iterator[None]:
+    """While it lasts, no other process can claim one of the `folders`; when this one ends, in
+    whatever way, its claim ends, too. They are made if there are none. Raises ValueError if one is
+    taken.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".lock", timeout=0, is_singleton=True)  # ours twice is no conflict
-    try:
-        with lock:
-            yield
-    except Timeout:
-        raise ValueError(
-            f"another process is training in {folder}: wait, or choose another"
-        ) from None
+    with ExitStack() as claims:
+        for folder in filter(None, folders):
+            folder.mkdir(parents=True, exist_ok=True)
+            path = folder / ".lock"
+            if path.exists() and path.stat().st_size:  # it would be emptied
+                raise ValueError(f"{path} is in the way, no file of `train`: move it")
+            try:  # ours twice is no conflict
+                claims.enter_context(FileLock(path, timeout=0, is_singleton=True))
+            except Timeout:
+                raise ValueError(
+                    f"another process is training in {folder}: wait, or choose another"
+                ) from None
+        yield
 
 
 def start(folder: Path, checkpoint: Checkpoint) -> None:
@@ -157,8 +217,8 @@ def start(folder: Path, checkpoint: Checkpoint) -> None:
     (folder / NEW).mkdir(parents=True)
     save(checkpoint, folder / NEW / "last.pt")
     if (folder / UNFINISHED).exists():
-        os.replace(folder / UNFINISHED, folder / OLD)
-    os.replace(folder / NEW, folder / UNFINISHED)
+        replace(folder / UNFINISHED, folder / OLD)
+    replace(folder / NEW, folder / UNFINISHED)
     sync(folder)
     clear(folder, OLD)
 
@@ -183,15 +243,19 @@ def finish(folder: Path, epoch: int) -> None:
         remove_epochs(folder, epoch)
         for name in ("best.pt", *epoch_names(epoch), "last.pt"):
             if (folder / UNFINISHED / name).exists():
-                os.replace(folder / UNFINISHED / name, folder / name)
+                replace(folder / UNFINISHED / name, folder / name)
         sync(folder)
     clear(folder, UNFINISHED, NEW, OLD)
 
 
 def clear(folder: Path, *names: str) -> None:
-    """Removes folders inside `folder`, where they exist."""
-    for name in names:
-        shutil.rmtree(folder / name, ignore_errors=True)
+    """Removes folders inside `folder`, where they exist, with the files of a run that they hold."""
+    for place in (folder / name for name in names if (folder / name).is_dir()):
+        for path in place.iterdir():
+            if OURS.fullmatch(path.name.removesuffix(TMP)):
+                path.unlink(missing_ok=True)
+        with suppress(OSError):  # something else is in it
+            place.rmdir()
 
 
 def epoch_names(epoch: int) -> list[str]:
@@ -199,10 +263,15 @@ def epoch_names(epoch: int) -> list[str]:
     return [f"epoch-{i:03}.pt" for i in range(max(1, epoch - KEPT + 1), epoch + 1)]
 
 
+def epoch_of(name: str) -> int:
+    """The number in the name of the file of an epoch."""
+    return int(name.removeprefix("epoch-").removesuffix(".pt"))
+
+
 def remove_epochs(folder: Path, epoch: int) -> None:
     """Removes the files of all epochs but the last `KEPT` ones after `epoch`."""
-    for path in folder.glob("epoch-[0-9][0-9][0-9]*.pt"):
-        if path.name not in epoch_names(epoch):
+    for path in folder.glob("epoch-*.pt"):
+        if OURS.fullmatch(path.name) and path.name not in epoch_names(epoch):
             path.unlink(missing_ok=True)
 
 
@@ -214,6 +283,7 @@ def latest(folder: Path) -> Checkpoint | None:
     try:
         return load(path) if path.exists() else None
     except ValueError as error:
-        older = sorted(path.parent.glob("epoch-*.pt"))
-        way_on = f", or put {older[-1].name} in its place" if older else ""
+        names = [other.name for other in path.parent.glob("epoch-*.pt")]
+        newest = max(filter(OURS.fullmatch, names), key=epoch_of, default=None)
+        way_on = f", or put {newest} in its place" if newest else ""
         raise ValueError(f"{error}; remove it to begin anew{way_on}") from None

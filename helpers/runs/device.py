@@ -1,7 +1,8 @@
-"""What a run stands on: the device, and the processes that share the work."""
+"""What a run stands on: the device and its memory, and the processes that share the work."""
 
 import os
 from collections.abc import Iterator
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 
 import torch
@@ -68,3 +69,12 @@ def share_gradients(model: nn.Module) -> None:
     dist.all_reduce(sums)
     for grad, part in zip(grads, sums.split([grad.numel() for grad in grads]), strict=True):
         grad.copy_(part.view_as(grad))
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether there was not enough of it, on the CPU or a GPU; a process that vanishes was most
+    likely ended for that reason. Other mistakes speak of memory, too.
+    """
+    kinds = MemoryError, BrokenProcessPool
+    says = "out of memory" in str(error) or "can't allocate memory" in str(error)
+    return isinstance(error, kinds) or says

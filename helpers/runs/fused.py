@@ -73,8 +73,8 @@ def last_first(*parts: Tensor, dim: int = 0) -> Iterator[tuple[Tensor, ...]]:
 class EncoderLoop(torch.autograd.Function):
     """The steps of the encoder, both directions side by side. On padding the state is 0.
 
-    Takes the words' share of the gates (2, S, B, 3H), for n, r and z, the weights (2, 3H, H) and
-    biases (2, 1, 3H) of the state's share, for r, z and n, and 1 for each word, 0 for padding
+    Takes the words' share of the gates (2, S, B, 3H), for n, r and z, the matrices (2, 3H, H)
+    and biases (2, 1, 3H) of the state's share, for r, z and n, and 1 for each word, 0 for padding
     (2, S, B, 1). Returns the states after each token (2, S, B, H). All that has an S begins with
     the first place of the source in one direction, and with the last one in the other.
     """
@@ -113,13 +113,13 @@ class DecoderLoop(torch.autograd.Function):
 
     tanh(y) = 2 sigmoid(2y) - 1, and a constant leaves a softmax as it is: so the energies are here
     those of a sigmoid, which is computed faster, and query, keys and score come doubled. The values
-    come multiplied by their weights in the gates: one product for each source, not for each step.
+    come multiplied by their matrix of the gates: one product for each source, not for each step.
     In the products of batches (`bmm`) a vector stands on the left, as a row: on the right, as a
     column, they take several times as long.
 
     Takes the words' share of the gates (T, B, 3H), keys (B, S, A), values (B, S, 3H), the gates of
-    both in the order n, r, z (see `gru_cell`), the first state (B, H), weights (3H + A, H) and
-    biases (3H + A,) of the state's share, for r, z and n, and of the query, weights of the score
+    both in the order n, r, z (see `gru_cell`), the first state (B, H), matrix (3H + A, H) and
+    biases (3H + A,) of the state's share, for r, z and n, and of the query, the vector of the score
     (A,), and a penalty for each place (B, S): 0, or -inf where there is no word. Returns the states
     (T, B, H) and the attention weights (T, B, S).
     """

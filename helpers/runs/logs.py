@@ -1,5 +1,7 @@
 """Curves and attention figures for TensorBoard: `tensorboard --logdir runs`."""
 
+import logging
+import warnings
 from math import isfinite
 from pathlib import Path
 
@@ -18,7 +20,7 @@ class Log:
     """
 
     def __init__(self, log_dir: Path | None, done: int = 0):
-        self.writer, self.done = None, done
+        self.writer, self.done, self.draws = None, done, True
         if log_dir:
             from torch.utils.tensorboard import SummaryWriter  # here, since it takes a second
 
@@ -29,7 +31,8 @@ class Log:
         self.done += 1
         if self.writer:
             add, number = self.writer.add_scalar, self.done
-            add("train/loss", step.loss / step.tokens, number)
+            if step.tokens:
+                add("train/loss", step.loss / step.tokens, number)
             add("train/learning rate", step.lr, number)
             if isfinite(step.norm):  # else the step was left out
                 add("train/gradient norm", step.norm, number)
@@ -48,9 +51,25 @@ class Log:
             batch = collate([pair]).to(next(model.parameters()).device)
             _, weights = model(batch.src, batch.src_lens, batch.trg_in)
             src, trg = data.vocab.decode(pair[0]), data.trg_vocab.decode(pair[1])
-            if weights.any():  # else a model without attention
-                self.writer.add_figure("attention", draw(weights[0].cpu(), src, trg), number)
+            if weights.any() and self.draws:  # without any: a model without attention
+                self.picture(weights[0].cpu(), src, trg)
             self.writer.flush()  # before the checkpoint, so that a run that goes on lacks no point
+
+    def picture(self, weights: Tensor, src: list[str], trg: list[str]) -> None:
+        """A heatmap of `weights` (steps, S). No picture is worth a run: what goes wrong becomes one
+        line on stderr, and there is no other picture in this run.
+        """
+        try:
+            with warnings.catch_warnings(action="ignore"):  # of each character that no font has
+                self.writer.add_figure("attention", draw(weights, src, trg), self.done)
+        except OSError:  # the curves cannot be written either
+            raise
+        except Exception as error:  # fonts, back ends, whatever a library may think of
+            reason = " ".join(str(error).split())
+            logging.getLogger("helpers").warning(
+                "warning: no picture of the attention can be drawn: %s", reason
+            )
+            self.draws = False
 
     def close(self) -> None:
         """Makes sure that everything is in the file."""

@@ -5,9 +5,8 @@ checkpoints, curves, early stopping, and going on where a run was broken off.
 import io
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from functools import partial
-from math import ceil
+from math import ceil, inf
 from pathlib import Path
 from time import perf_counter
 from typing import TextIO
@@ -16,14 +15,13 @@ from torch import nn
 from tqdm import tqdm
 
 from helpers.data import Batch, TaskData, batches
-from helpers.metrics import matches
 from helpers.runs import checkpoint
 from helpers.runs.checkpoint import Checkpoint
 from helpers.runs.device import add_up, rank, world_size
 from helpers.runs.logs import Log
 from helpers.runs.settings import RunSettings, Settings
 from helpers.runs.step import Learner, Step
-from helpers.search.answers import answer_ids
+from helpers.search.answers import right_answers
 from helpers.training import Observer, epoch_line, is_best, mean_loss, set_up, train
 
 
@@ -48,6 +46,7 @@ class Run:
         Raises ValueError if the run to resume had other settings or other data.
         """
         self.model, self.data, self.settings = model.eval(), data, settings
+        model.longest = max(len(trg) for part in data.pairs for _, trg in part) + 1
         self.corpus = saved.corpus if saved else None
         self.steps = ceil(len(data.pairs.train) / settings.run.batch_size)  # in an epoch
         self.learner = Learner(model, settings, settings.run.epochs * self.steps, teacher)
@@ -67,20 +66,23 @@ class Run:
         return self.last_step
 
     def batches(self, epoch: int) -> Iterator[Batch]:
-        """The batches of an epoch."""
+        """The batches of an epoch, in which the learner forces its share of true words."""
         run = self.settings.run
         self.learner.forcing = run.forcing_in(epoch)
         return batches(self.data.pairs.train, run.batch_size, run.seed, epoch)
 
     def measure(self) -> dict:
         """Validation loss and exact match; each process takes a share of the pairs."""
-        pairs = self.data.pairs.valid
-        mine = pairs[rank() :: world_size()]
+        data, pairs = self.data, self.data.pairs.valid
+        share = slice(rank(), None, world_size())
+        mine = pairs[share]
         tokens = sum(len(trg) + 1 for _, trg in mine)  # and <eos>
-        right = matches(answer_ids(self.model, [src for src, _ in mine]), [trg for _, trg in mine])
         loss = mean_loss(self.model, mine) * tokens if mine else 0.0
+        right = right_answers(
+            self.model, data, data.sentences.valid[share], data.references.valid[share]
+        )
         loss, tokens, right = add_up(loss, tokens, sum(right))
-        rate = {"lr": self.last_step.lr}
+        rate = {"lr": self.last_step.lr} if self.last_step else {}
         return {"valid loss": loss / tokens, "valid exact match": right / len(pairs)} | rate
 
     def checkpoint(self) -> Checkpoint:
@@ -104,16 +106,23 @@ def fit(
     lowest validation loss. With a `log_dir`, curves for TensorBoard are written there.
 
     Returns the history. Raises FloatingPointError as soon as the loss is no longer a finite number,
-    and ValueError if another process is training in `folder`.
+    and ValueError if another process is training in one of the folders, or if a file in `folder`
+    that no run has written is in the way.
     """
     if rank() > 0:  # only process 0 writes and speaks
         folder, log_dir, report, bar = None, None, lambda line: None, io.StringIO()
     history, run_settings = run.history, run.settings.run
-    with checkpoint.claim(folder) if folder else nullcontext():
+    with checkpoint.claim(folder, log_dir):
+        if folder:
+            checkpoint.check_ours(folder)
         log = Log(log_dir, run.steps * len(history))
         for epoch in range(1, len(history) + 1):
             report(epoch_line(history[:epoch]))
-        if folder and not history:
+        if (
+            folder
+            and not is_over(history, run_settings)
+            and not (history and checkpoint.is_unfinished(folder))
+        ):
             checkpoint.start(folder, run.checkpoint())
         observers: list[Observer] = [
             lambda history: run.learner.end_epoch(history[-1]["valid loss"]),
@@ -121,14 +130,18 @@ def fit(
         ]
         if folder:
             observers.append(lambda h: checkpoint.keep(folder, run.checkpoint(), is_best(h)))
-        observers += [lambda history: report(epoch_line(history)), *run.observers]
-        observers.append(partial(is_over, settings=run_settings))
+
+        def tell(history: list[dict]) -> None:
+            report(epoch_line(history))
+
+        observers += [tell, *run.observers, partial(is_over, settings=run_settings)]
         if not is_over(history, run_settings):
             step, epoch_batches = with_log(run, log), with_bar(run, bar)
             train(step, epoch_batches, run.measure, run_settings.epochs, observers, history)
         log.close()
         if is_over(history, run_settings) and len(history) < run_settings.epochs:
-            report(f"stopped: the exact match has not risen for {run_settings.patience} epochs")
+            epochs = f"{run_settings.patience} epoch" + "s" * (run_settings.patience > 1)
+            report(f"stopped: the exact match has not risen for {epochs}")
         if folder:
             checkpoint.finish(folder, len(history))
     return history
@@ -159,13 +172,16 @@ def with_bar(run: Run, file: TextIO | None) -> Callable[[int], Iterator[Batch]]:
 
 def is_over(history: list[dict], settings: RunSettings) -> bool:
     """Whether all epochs are done, or the exact match has not risen, by more than `min_delta`, for
-    `patience` epochs.
+    `patience` epochs. One that is still 0 is not waited for. Of two epochs with the same exact
+    match below 1 that with the lower validation loss is better, unless there is a `min_delta`.
     """
-    best, waited = -1.0, 0
+    best, lowest, waited, least = 0.0, inf, 0, settings.min_delta or 0.0
     for record in history:
+        score, loss = record["valid exact match"], record["valid loss"]
+        tie_won = score == best < 1 and loss < lowest and not least
         waited += 1
-        if record["valid exact match"] > best + (settings.min_delta if best >= 0 else 0):
-            best, waited = record["valid exact match"], 0
+        if best == 0 or score > best + least or tie_won:
+            best, lowest, waited = score, loss, 0
     return len(history) >= settings.epochs or 0 < settings.patience <= waited
 
 

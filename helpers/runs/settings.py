@@ -17,8 +17,10 @@ from helpers.optim import Adam
 from helpers.runs.fields import Group, choice, number
 from helpers.tasks import TASKS
 from helpers.tasks.task import Task
+from helpers.training import GRID
 
 PLATEAU = {"schedule": ("plateau",)}
+PATIENT = {"patience": range(1, 10_001)}
 
 
 @dataclass(frozen=True)
@@ -32,9 +34,19 @@ class OptimizerSettings(Group):
     plateau_patience: int = number(1, 0, 10_000, "bad epochs (validation loss) to wait", PLATEAU)
     max_norm: float = number(1.0, 1e-9, 1e9, "global norm that the gradient is clipped to")
 
+    smallest_lr = 0.0  # that the grid of float64 (see `snap_to_grid`) can follow
+
     def build(self, params: Iterable[Tensor]) -> Optimizer:
         """The optimizer of some parameters."""
         raise NotImplementedError
+
+    def check_grid(self) -> None:
+        """Raises ValueError if the steps are lost when parameters are rounded to the grid."""
+        way_out = "for parameters rounded to 2^-20: choose a higher one, or precision float32"
+        if self.lr < self.smallest_lr:
+            raise ValueError(f"lr {self.lr} is too small {way_out}")
+        if 0 < self.weight_decay * self.lr < 5 / GRID:  # a parameter of 0.1 would not move
+            raise ValueError(f"weight_decay {self.weight_decay} times lr is too small {way_out}")
 
 
 @dataclass(frozen=True)
@@ -57,6 +69,7 @@ class SGDSettings(OptimizerSettings):
     """Torch's stochastic gradient descent."""
 
     name = "sgd"
+    smallest_lr = 1e-3  # times a gradient; many of its numbers are a thousandth of its norm
 
     momentum: float = number(0.9, 0, 0.999999, "share of the last step kept in each step")
     weight_decay: float = number(0.0, 0, 100, "decoupled decay (adam), L2 penalty (sgd)")
@@ -81,7 +94,9 @@ class RunSettings(Group):
     patience: int = number(
         0, 0, 10_000, "stop after so many epochs without a better exact match; 0: never"
     )
-    min_delta: float = number(0.0, 0, 1, "what counts as better, in exact match from 0 to 1")
+    min_delta: float = number(
+        0.0, 0, 1, "smallest rise of the exact match, from 0 to 1, that counts", PATIENT
+    )
     batch_size: int = number(32, 1, 65_536, "sources in a training step, over all processes")
     accumulate: int = number(1, 1, 65_536, "parts of a batch whose gradients are added up")
     label_smoothing: float = number(
@@ -95,8 +110,6 @@ class RunSettings(Group):
             usual = {"cpu": "float64", "cuda": "float32"}.get(self.device, "float64")
             object.__setattr__(self, "precision", usual)
         super().__post_init__()
-        if self.min_delta and not self.patience:
-            raise ValueError("min_delta means nothing with patience 0")
         if self.amp and self.precision != "float32":
             raise ValueError("amp means nothing with precision float64")
 
@@ -118,7 +131,7 @@ DEFAULTS = {name: next(iter(kinds)) for name, kinds in KINDS.items()}
 @dataclass(frozen=True)
 class Settings:
     """All that decides the result of a run. Raises ValueError for a model that cannot learn the
-    task.
+    task, and for steps that float64 rounds off.
     """
 
     task: Task
@@ -129,6 +142,8 @@ class Settings:
     def __post_init__(self):
         if self.model.copies and not self.task.mirrors:
             raise ValueError(f"a model that copies cannot learn {self.task.name}")
+        if self.run.precision == "float64":
+            self.optimizer.check_grid()
 
     @classmethod
     def of(cls, **flags) -> "Settings":

@@ -2,10 +2,11 @@
 and in several processes, softer targets, own words, a teacher. Its plain form is `train_step`.
 """
 
+from math import isfinite
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, ReduceLROnPlateau
 
 from helpers.data import PAD, Batch
@@ -23,7 +24,7 @@ class Step(NamedTuple):
     """What one training step was like."""
 
     loss: float  # summed over the batch, in nats
-    tokens: int  # in the target of the batch
+    tokens: int  # in the target of the batch; 0 if the loss overflowed, and the step was left out
     norm: float  # of the gradient, before clipping
     clipped: float  # the same, after it
     lr: float  # learning rate
@@ -48,7 +49,7 @@ class Learner:
         if settings.model.dropout and run.accumulate * world_size() > 1:
             raise ValueError("dropout needs whole batches: accumulate 1 and a single process")
         self.model, self.run = model.to(run.device), run
-        self.max_norm, self.forcing = optimizer.max_norm, 1.0
+        self.max_norm, self.forcing = optimizer.max_norm, run.forcing_in(1)
         self.teacher = teacher.to(run.device).eval() if teacher else None
         self.own_words = run.teacher_forcing < 1 or run.teacher_forcing_end is not None
         self.forward = OwnWords(model) if self.own_words else settings.model.in_training(model)
@@ -75,6 +76,8 @@ class Learner:
         self.scaler.update()  # and in that case lowers the scale
         if scale < SMALLEST_SCALE:
             raise FloatingPointError("the gradient overflows")
+        if self.run.amp and not isfinite(loss):  # it was half precision: the step was left out
+            loss, tokens = 0.0, 0
         if self.scaler.get_scale() >= scale:
             snap_to_grid(self.model)
             if not self.waits:
@@ -97,7 +100,8 @@ class Learner:
         for i in range(rank(), parts, world_size()):
             part = part_of(batch, i, parts).to(device)
             inputs = part.src, part.src_lens, part.trg_in
-            words = () if forced is None else (every(forced, i, parts).to(device),)
+            rows = rows_of(i, parts, len(batch.src))
+            words = () if forced is None else (forced[rows].to(device),)
             with torch.autocast(device, enabled=amp):
                 logits, _ = self.forward(*inputs, *words)
                 loss, _ = masked_cross_entropy(logits, part.trg_out)
@@ -142,16 +146,18 @@ class Learner:
         torch.cuda.set_rng_state_all(state["random cuda"])
 
 
-def every(rows: Tensor, i: int, parts: int) -> Tensor:
-    """Every `parts`-th row from the i-th on; the first row if there is none."""
-    return rows[i::parts] if i < len(rows) else rows[:1]
+def rows_of(i: int, parts: int, size: int) -> slice:
+    """The rows of part i of a batch of `size`: each `parts`-th from the i-th on, or, where there is
+    none, the first.
+    """
+    return slice(i, None, parts) if i < size else slice(1)
 
 
 def part_of(batch: Batch, i: int, parts: int) -> Batch:
-    """Every `parts`-th pair from the i-th on, padded as before. A part without a pair is given one
+    """Each `parts`-th pair from the i-th on, padded as before. A part without a pair is given one
     whose target is only padding, which adds nothing to loss and gradient.
     """
-    part = Batch(*(every(rows, i, parts) for rows in batch))
+    part = Batch(*(rows[rows_of(i, parts, len(batch.src))] for rows in batch))
     if i >= len(batch.src):
         part = part._replace(trg_out=torch.full_like(part.trg_out, PAD))
     return part

@@ -2,13 +2,22 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
+from typing import NamedTuple
 
 from torch import nn
 
-from helpers.data import Sentence, Vocab
-from helpers.decoding import decode, spell
+from helpers.data import Sentence, TaskData, Vocab
+from helpers.decoding import Decoded, decode, spell
+from helpers.metrics import matches
 from helpers.search.beam import decode_with_beam
 from helpers.search.copying import decode_by_copying
+
+
+class Answer(NamedTuple):
+    """What a model answers to one sentence."""
+
+    words: list[str]
+    ended: bool = True  # False if it was cut off
 
 
 def answer_ids(model: nn.Module, sources: Sequence[list[int]]) -> list[list[int]]:
@@ -28,7 +37,7 @@ def predict(
     sentences: Iterable[Sentence],
     chunk: int = 500,
     beam: int = 1,
-) -> Iterator[list[str]]:
+) -> Iterator[Answer]:
     """What the model answers to each sentence of tokens; `chunk` sentences are read at a time. That
     is nothing for an empty sentence, and for one with words that the vocabulary does not know, if
     there is no "<unk>" to stand for them.
@@ -47,11 +56,29 @@ def predict(
         tokens_of = [tokens for tokens, src in zip(block, sources, strict=True) if src]
         if model.copies:
             pairs = zip(tokens_of, decode_by_copying(model, given), strict=True)
-            written = ([tokens[i - 1] for i in row] for tokens, row in pairs)
+            written = (Answer([tokens[i - 1] for i in row]) for tokens, row in pairs)
         else:
             same = vocab.words == trg_vocab.words
             answers = decode_with_beam(model, given, beam)
             trios = zip(tokens_of, given if same else [[]] * len(given), answers, strict=True)
-            written = (spell(tokens, src, answer, trg_vocab) for tokens, src, answer in trios)
+            written = (Answer(spell(*trio, trg_vocab), ended(trio[-1])) for trio in trios)
         for src in sources:
-            yield next(written) if src else []
+            yield next(written) if src else Answer([])
+
+
+def ended(answer: Decoded) -> bool:
+    """Whether the model has ended it by itself: then there are weights for <eos>, too."""
+    return len(answer.weights) > len(answer.ids)
+
+
+def right_answers(
+    model: nn.Module,
+    data: TaskData,
+    sentences: Sequence[Sentence],
+    references: Sequence[Sentence],
+) -> list[bool]:
+    """Whether what the model answers to each sentence is its reference, word for word: what exact
+    match means wherever a model is measured.
+    """
+    answers = predict(model, data.vocab, data.trg_vocab, sentences)
+    return matches([answer.words for answer in answers], references)

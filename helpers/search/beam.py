@@ -35,7 +35,7 @@ def beam_search(
     An answer of n tokens, <eos> included, is rated by its log probability divided by
     ((5 + n) / 6) ** `penalty` (Wu et al. 2016, arXiv:1609.08144, equation 14).
     """
-    limits = max_steps(src_lens).repeat_interleave(width)
+    limits = max_steps(model, src_lens).repeat_interleave(width)
     state = tuple(rows.repeat_interleave(width, dim=0) for rows in model.start(src, src_lens))
     firsts = width * torch.arange(len(src), device=src.device).unsqueeze(1)
     ids = torch.full_like(limits, BOS)  # (B * K,), K for the width; so are the rows of all others
@@ -56,6 +56,7 @@ def beam_search(
         chosen, ids = (firsts + best // logits.size(1)).flatten(), (best % logits.size(1)).flatten()
         scores = totals[chosen, ids]
         all_ids = torch.cat([all_ids[chosen], ids.unsqueeze(1)], dim=1)
+        weights = weights.masked_fill(done.unsqueeze(1), 0.0)
         all_weights = torch.cat([all_weights, weights.unsqueeze(1)], dim=1)[chosen]
         state = tuple(rows[chosen] for rows in state)
         lengths = lengths[chosen]

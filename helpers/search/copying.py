@@ -23,7 +23,7 @@ def copy_search(model: nn.Module, src: Tensor, src_lens: Tensor) -> Tensor:
     share. Returns the places (B, T), counted from 1; 0 after the end.
     """
     framed, _ = frame(src, src_lens)
-    state, limits = model.start(src, src_lens), max_steps(src_lens)
+    state, limits = model.start(src, src_lens), max_steps(model, src_lens)
     ids, steps = torch.full_like(src_lens, BOS), 0
     # made at once: a small tensor kept from each step would scatter over the memory of the large
     all_places = src.new_zeros(len(src), int(limits.max()))

@@ -2,12 +2,21 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 from helpers.data import Sentence, Splits, TaskData, Vocab, tokenize
 from helpers.runs.fields import Group
 
 LONGEST = "tokens in the longest source (translate: or target)"
 PER_LENGTH = "generated sources for each length (words: and as many shuffled)"
+
+
+class Examples(NamedTuple):
+    """Sentences to test on."""
+
+    sentences: list[Sentence]  # the sources, as tokens
+    references: list[Sentence]  # what they should become
+    texts: list[str]  # the same, as a text
 
 
 class Task(Group):
@@ -38,14 +47,13 @@ class Task(Group):
         """What the tokens should become, by rule."""
         raise NotImplementedError
 
-    def examples(self, path: str | Path) -> tuple[list[Sentence], list[Sentence]]:
-        """The sentences of a file to test on, one a line, and what they should become. Raises
-        OSError, or ValueError if there is no sentence.
-        """
-        sentences = [tokenize(line) for line in read_lines(path) if line.strip()]
+    def examples(self, path: str | Path) -> Examples:
+        """The sentences of a file, one a line. Raises OSError, or ValueError if there is none."""
+        sentences = [self.tokenize(line) for line in read_lines(path) if line.strip()]
         if not sentences:
             raise ValueError(f"{path} holds no sentence")
-        return sentences, [self.answer(tokens) for tokens in sentences]
+        references = [self.answer(tokens) for tokens in sentences]
+        return Examples(sentences, references, [self.join(tokens) for tokens in references])
 
 
 class Reversal(Task):
@@ -58,12 +66,25 @@ class Reversal(Task):
 
 
 def read_lines(path: str | Path) -> list[str]:
-    """The lines of a UTF-8 text file. Raises OSError, or ValueError if it is not UTF-8."""
+    """The lines of a UTF-8 text file, which end with \\n or, if there is none of these, with \\r.
+    Raises OSError, or ValueError if it is not UTF-8.
+    """
     try:
         with open(path, encoding="utf-8-sig", newline="\n") as file:
-            return file.readlines()
+            lines = file.readlines()
+            return lines if lines[1:] else "".join(lines).rstrip("\r\n").split("\r")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 text (byte {error.start})") from None
+
+
+def too_few(
+    error: ValueError, name: str, lines: int, left_out: int, max_length: int, alike: int = 0
+) -> ValueError:
+    """What to raise where the file `name` leaves too little to split: with what became of its
+    lines.
+    """
+    counts = f"{lines} sentences read, {left_out} of more than {max_length} tokens (--max-length)"
+    return ValueError(f"{name}: {counts}, {alike} that repeat another: {error}")
 
 
 def encoded(sentences: Splits, references: Splits, vocab: Vocab, trg_vocab: Vocab) -> TaskData:

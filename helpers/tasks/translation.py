@@ -9,11 +9,21 @@ from pathlib import Path
 from helpers.data import Sentence, Splits, TaskData, Vocab, split
 from helpers.runs.fields import number
 from helpers.tasks import french
-from helpers.tasks.task import LONGEST, PER_LENGTH, Task, encoded, read_lines
+from helpers.tasks.task import LONGEST, PER_LENGTH, Examples, Task, encoded, read_lines, too_few
 
-ELIDED = r"\b(?:[cdjlmnst]|qu|lorsqu|puisqu|jusqu)'(?=\w)"  # l' in l'homme: a token of its own
-WORD = r"\w+(?:['-]\w+)*"  # with what is inside it: don't, peut-être, aujourd'hui
-TOKEN = re.compile(rf"{ELIDED}|{WORD}|[^\w\s]")
+# Marks (accents, vowel signs, what joins two signs to one) belong to the letter before them.
+MARKS = "".join(chr(i) for i in range(0x300, 0x20000) if unicodedata.category(chr(i))[0] == "M")
+LETTER = rf"\w[{MARKS}\u200c\u200d]*"
+ELIDED = r"\b(?:[cdjlmnst]|qu|lorsqu|puisqu|quoiqu|jusqu)'(?=\w)"  # l' in l'homme
+ADDRESS = r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+|(?:https?://|www\.)\S*[\w/]|(?:[\w-]+\.)+(?:com|fr|org)\b"
+NUMBER = r"[$€£#]?\d(?:\w|[.,:/-](?=\d))*[%°€$£]?\w*"  # 7:30, 3,5, 20°C, 27/11/2026
+SHORT = r"(?:[^\W\d_]\.){2,}"  # U.S.A.
+WORD = rf"(?:{LETTER})+(?:['/&-](?:{LETTER})+)*"  # with what is inside it: don't, peut-être, km/h
+SIGN = rf"\.{{2,}}|[!?]+|[^\w\s](?:[{MARKS}]|\u200d[^\w\s])*"
+TOKEN = re.compile(f"{ADDRESS}|{NUMBER}|{SHORT}|{ELIDED}|{WORD}|{SIGN}", re.IGNORECASE)
+
+OPENING, CLOSING, QUOTES = {*"([{“‘¿¡"}, {*")]}”,."}, {*"\"'"}
+BEFORE_A_SENTENCE = OPENING | QUOTES | {*"«-–—"}
 
 
 @dataclass(frozen=True)
@@ -35,45 +45,86 @@ class Translation(Task):
             texts = french.pairs(self.per_length * self.max_length, seed)
         else:
             texts = read_pairs(read_lines(corpus), corpus)
-        pairs = [tuple(tokenize(text) for text in pair) for pair in texts]
-        short = [pair for pair in pairs if max(map(len, pair)) <= self.max_length]
+        pairs = [(self.tokenize(english), tokenize(french)) for english, french in texts]
+        rows = [(*pair, plain(text)) for pair, (_, text) in zip(pairs, texts, strict=True)]
+        short = [row for row in rows if max(map(len, row[:2])) <= self.max_length]
+        left_out = len(pairs) - len(short)
         try:
-            parts = split(short, seed, group=lambda pair: pair[0])
+            parts = split(short, seed, group=lambda row: row[0])
         except ValueError as error:
-            raise ValueError(f"{corpus or 'the grammar'}: {error}") from None
-        sides = (Splits(*([pair[i] for pair in part] for part in parts)) for i in (0, 1))
-        sentences, references = sides
+            name = corpus or "the grammar"
+            raise too_few(error, name, len(pairs), left_out, self.max_length) from None
+        columns = (Splits(*([row[i] for row in part] for part in parts)) for i in range(3))
+        sentences, references, texts = columns
         vocab, trg_vocab = (Vocab.build(side.train, exact=True) for side in (sentences, references))
         data = encoded(sentences, references, vocab, trg_vocab)
-        return data._replace(left_out=len(pairs) - len(short))
+        return data._replace(left_out=left_out, texts=texts)
 
     def tokenize(self, line: str) -> Sentence:
-        return tokenize(line)
+        """The tokens of an English line, in lower case: they need not become a text again."""
+        return tokenize(line.lower())
 
     def join(self, tokens: Iterable[str]) -> str:
         return detokenize(tokens)
 
-    def examples(self, path: str | Path) -> tuple[list[Sentence], list[Sentence]]:
+    def examples(self, path: str | Path) -> Examples:
         pairs = read_pairs(read_lines(path), str(path))
         if not pairs:
             raise ValueError(f"{path} holds no sentence")
-        sentences, references = zip(*((tokenize(a), tokenize(b)) for a, b in pairs), strict=True)
-        return list(sentences), list(references)
+        rows = [(self.tokenize(english), tokenize(text), plain(text)) for english, text in pairs]
+        return Examples(*map(list, zip(*rows, strict=True)))
+
+
+def plain(text: str) -> str:
+    """A text without what the tokens do not keep: composed letters (NFC), single spaces, straight
+    apostrophes, and no characters that cannot be seen.
+    """
+    text = " ".join(unicodedata.normalize("NFC", text).replace("’", "'").split())
+    text = re.sub(r"(?<!\S)[\u200c\u200d]+|[\u200c\u200d]+(?!\S)", "", text)  # they join nothing
+    joins = "\u200c\u200d"
+    return "".join(c for c in text if unicodedata.category(c) not in ("Cf", "Cc") or c in joins)
 
 
 def tokenize(text: str) -> Sentence:
-    """Words in lower case, elided words and punctuation marks, each a token of its own."""
-    text = (
-        unicodedata.normalize("NFC", text).lower().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
-    )
-    return tuple(TOKEN.findall(text))
+    """Words, elided words, numbers, addresses and punctuation marks, each a token of its own. The
+    first word of the sentence loses its capital.
+
+    `detokenize` gives back the text, but for what `plain` takes away, if it is written as French
+    is: a capital letter first, a space before ; : ! ? » and after «, and quotes in pairs.
+    """
+    tokens = TOKEN.findall(plain(text))
+    i = first_word(tokens)
+    return tuple(small(token) if i == place else token for place, token in enumerate(tokens))
 
 
 def detokenize(tokens: Iterable[str]) -> str:
     """Tokens as a French sentence: "l'" is joined to its word, a full stop to what it ends."""
-    text = re.sub(r" ([.,)…])|(\() ", r"\1\2", " ".join(tokens))
-    text = re.sub(r"(?<![^\s(])(\w+') ", r"\1", text)
-    return text[:1].upper() + text[1:]
+    tokens, text, quoted, joined = list(tokens), "", dict.fromkeys(QUOTES, False), True
+    i = first_word(tokens)
+    for place, token in enumerate(tokens):
+        if place == i and small(capital(token)) == token:
+            token = capital(token)
+        closes = token[0] in CLOSING or token == "…" or quoted.get(token, False)
+        text += token if joined or closes else f" {token}"
+        if token in QUOTES:
+            quoted[token] = not quoted[token]
+        joined = token in OPENING or quoted.get(token) or len(token) > 1 and token[-1] == "'"
+    return text
+
+
+def first_word(tokens: list[str]) -> int | None:
+    """The place of the first token that is no quote, bracket or dash."""
+    return next((i for i, token in enumerate(tokens) if token not in BEFORE_A_SENTENCE), None)
+
+
+def capital(word: str) -> str:
+    return unicodedata.normalize("NFC", word[:1].upper() + word[1:])
+
+
+def small(word: str) -> str:
+    """A word without its capital, unless it has others, or the capital would not come back."""
+    lower = word[:1].lower() + word[1:]
+    return lower if word[1:] == word[1:].lower() and capital(lower) == word else word
 
 
 def read_pairs(lines: Iterable[str], name: str) -> list[tuple[str, str]]:
@@ -91,5 +142,5 @@ def read_pairs(lines: Iterable[str], name: str) -> list[tuple[str, str]]:
         target = rest.partition("\t")[0]
         if not (source.strip() and target.strip()):
             raise ValueError(f"{name}: line {i} is not english<tab>french")
-        pairs.setdefault(tokenize(source), (source.strip(), target.strip()))
+        pairs.setdefault(tokenize(source.lower()), (source.strip(), target.strip()))
     return list(pairs.values())

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 from helpers import grammar
-from helpers.data import TaskData, reversal_data, tokenize
+from helpers.data import TaskData, reversal_data, sentence_key, tokenize
 from helpers.runs.fields import number
-from helpers.tasks.task import LONGEST, PER_LENGTH, Reversal, read_lines
+from helpers.tasks.task import LONGEST, PER_LENGTH, Reversal, read_lines, too_few
 
 
 @dataclass(frozen=True)
@@ -23,15 +23,16 @@ class Words(Reversal):
         """Sentences from our grammar or, if `corpus` names a text file, from its lines of 1 to
         `max_length` words. Raises OSError or ValueError if the file cannot be used.
         """
-        left_out = 0
         if corpus is None:
-            sentences = grammar.sentences(self.per_length, self.max_length, seed)
+            given = grammar.sentences(self.per_length, self.max_length, seed)
         else:
-            lines = [tokenize(line) for line in read_lines(corpus)]
-            sentences = [tokens for tokens in lines if 1 <= len(tokens) <= self.max_length]
-            left_out = sum(len(tokens) > self.max_length for tokens in lines)
+            given = [tokens for line in read_lines(corpus) if (tokens := tokenize(line))]
+        sentences = [tokens for tokens in given if len(tokens) <= self.max_length]
+        left_out = len(given) - len(sentences)
         try:
             data = reversal_data(sentences, seed, self.unk_rate)
         except ValueError as error:
-            raise ValueError(f"{corpus or 'the grammar'}: {error}") from None
+            alike = len(sentences) - len(set(map(sentence_key, sentences)))
+            rest = corpus or "the grammar", len(given), left_out, self.max_length, alike
+            raise too_few(error, *rest) from None
         return data._replace(left_out=left_out)

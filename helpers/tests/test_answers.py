@@ -17,7 +17,8 @@ def answers_to(model, lines, vocab=VOCAB, trg_vocab=VOCAB, task=None, **options)
     """As the command line does it: a line becomes tokens, and the answer a line."""
     task = task or Words()
     sentences = (task.tokenize(line) for line in lines)
-    return [task.join(words) for words in predict(model, vocab, trg_vocab, sentences, **options)]
+    answers = predict(model, vocab, trg_vocab, sentences, **options)
+    return [task.join(answer.words) for answer in answers]
 
 
 @pytest.mark.parametrize("kind", ["gru bahdanau 1", "gru location 1", "lstm none 2", "transformer"])
@@ -53,7 +54,8 @@ def test_a_translation_copies_what_it_does_not_know(translator):
     """From where it looks; that an id means "man" in English and "homme" in French is no matter."""
     sentences = [("the", "man", "Zoé"), (), ("Zoé", "MAN", "man")]
     written = predict(WRITER, ENGLISH, FRENCH, sentences, chunk=2, beam=2)
-    assert list(written) == [["l'", "homme", "Zoé", "."], [], ["l'", "homme", "man", "."]]
+    expected = [["l'", "homme", "Zoé", "."], [], ["l'", "homme", "man", "."]]
+    assert [answer.words for answer in written] == expected
 
 
 def test_lines_are_translated_one_by_one(translator):
@@ -107,6 +109,7 @@ def test_the_beam_decides_what_is_written():
     for width in (1, 2, 8):
         trios = zip(sentences, sources, decode_with_beam(model, sources, width), strict=True)
         expected = [spell(*trio, VOCAB) for trio in trios]
-        assert [*predict(model, VOCAB, VOCAB, sentences, beam=width)] == expected
+        answers = predict(model, VOCAB, VOCAB, sentences, beam=width)
+        assert [answer.words for answer in answers] == expected
         seen.add(str(expected))
     assert len(seen) > 1, "the width matters"

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from helpers.data import BOS, EOS, PAD, UNK
-from helpers.decoding import greedy, max_steps
+from helpers.decoding import greedy
 from helpers.search.beam import beam_search, decode_with_beam
 from helpers.tests.test_decoding import CAT, DOG, SAT, SOURCES, THE, VOCAB
 from helpers.tests.test_models import small
@@ -38,17 +38,16 @@ def test_a_beam_of_one_is_greedy(kind, penalty):
         assert ids.equal(expected)
         ends = (ids == EOS).int()
         ended = (ends.cumsum(dim=1) > ends) | (
-            torch.arange(ids.size(1)) >= max_steps(inputs[2])[:, None]
+            torch.arange(ids.size(1)) >= (2 * inputs[2] + 2)[:, None]
         )
         assert not expected_weights[ended].any()
-        weights[ended] = 0
         torch.testing.assert_close(weights, expected_weights, rtol=0, atol=1e-12)
 
 
 @torch.no_grad()
 def all_answers(model, src, penalty):
-    """Whatever can be written in an answer to one source, and its rating."""
-    steps = max_steps(len(src))
+    """Whatever can be written in an answer to one source in a step more than it has words."""
+    steps = len(src) + 1
     written = torch.tensor(list(product(range(5), repeat=steps)))
     trg_in = torch.cat([torch.full_like(written[:, :1], BOS), written[:, :-1]], dim=1)
     sources = torch.tensor(src).expand(len(written), -1)
@@ -70,8 +69,7 @@ def test_a_beam_as_wide_as_all_answers_finds_the_best(kind, monkeypatch):
     """Five symbols in up to 3 and 2 steps are 85 and 21 answers. No beam finds better ones, and in
     these cases, though not in general, a wider one none that is worse.
     """
-    for name in ("helpers.search.beam.max_steps", f"{__name__}.max_steps"):
-        monkeypatch.setattr(name, lambda lens: lens + 1)
+    monkeypatch.setattr("helpers.search.beam.max_steps", lambda model, lens: lens + 1)
     src, lens = torch.tensor([[UNK, CAT], [CAT, PAD]]), torch.tensor([2, 1])
     winners, greedy_is_worse = [], False
     for seed, penalty in product(range(4), (0.0, 1.0, 4.0)):
@@ -113,7 +111,7 @@ def test_the_penalty_and_the_width_reach_the_search():
         ids, _ = beam_search(model, src, lens, width, penalty)
         answers = decode_with_beam(model, sources, width, penalty)
         rows = [
-            without_padding(row, max_steps(n)) for row, n in zip(ids.tolist(), (1, 3), strict=True)
+            without_padding(row, 2 * n + 2) for row, n in zip(ids.tolist(), (1, 3), strict=True)
         ]
         assert [answer.ids for answer in answers] == [[i for i in row if i != EOS] for row in rows]
         seen.add(tuple(rows))
@@ -129,8 +127,8 @@ def test_a_finished_answer_of_a_beam_is_padded():
         ids, weights = beam_search(model_of("gru luong 2", seed), src, torch.tensor(lens), width=3)
         assert ids.shape == weights.shape[:2]
         for row, n in zip(ids.tolist(), lens, strict=True):
-            end = len(without_padding(row, max_steps(n)))
-            assert end <= max_steps(n) and set(row[end:]) <= {PAD}
+            end = len(without_padding(row, 2 * n + 2))
+            assert end <= 2 * n + 2 and set(row[end:]) <= {PAD}
             ended.add((EOS in row, end < len(row)))
     assert {(True, True), (False, True)} <= ended, "some end early, some are cut off before others"
 

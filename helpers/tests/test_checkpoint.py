@@ -106,7 +106,7 @@ def test_truncated_and_foreign_checkpoints_are_refused(data, tmp_path):
     torch.save({"parameters": torch.zeros(2)}, path)
     with pytest.raises(ValueError, match="no checkpoint"):
         checkpoint.load(path)
-    with pytest.raises(FileNotFoundError, match="make one"):
+    with pytest.raises(FileNotFoundError, match="makes one"):
         checkpoint.load(tmp_path / "none.pt")
 
 
@@ -202,7 +202,7 @@ def test_all_that_training_needs_is_in_the_file(data, tmp_path):
     fit(Run(model, data, settings), tmp_path, report=silent)
     content = torch.load(tmp_path / "last.pt", weights_only=True)
     learner = content.pop("learner")
-    names = {"format", "settings", "vocabs", "history", "corpus", "digest", "parameters"}
+    names = {"format", "settings", "vocabs", "history", "corpus", "digest", "parameters", "longest"}
     assert set(content) == names and content["settings"] == settings.flat()
     assert set(learner) == {
         "optimizer",

@@ -38,7 +38,7 @@ def model():
 def slow_greedy(model, src):
     """One sentence, the whole prefix read again at each step."""
     prefix = [BOS]
-    while len(prefix) <= max_steps(len(src)):
+    while len(prefix) <= 2 * len(src) + 2:
         source, lens = torch.tensor([src]), torch.tensor([len(src)])
         logits, _ = model(source, lens, torch.tensor([prefix]))
         best = logits[0, -1].argmax().item()
@@ -53,7 +53,7 @@ def test_greedy_equals_the_slow_loop(model):
     assert [answer.ids for answer in answers] == [slow_greedy(model, src) for src in SOURCES]
     assert len({tuple(answer.ids) for answer in answers}) > 1
     for src, answer in zip(SOURCES, answers, strict=True):
-        stopped = len(answer.ids) < max_steps(len(src))
+        stopped = len(answer.ids) < 2 * len(src) + 2
         assert answer.weights.shape == (len(answer.ids) + stopped, len(src))
 
 
@@ -113,20 +113,23 @@ def test_decode_takes_any_search(model):
 
 
 def test_a_sentence_is_cut_off_after_twice_its_length_and_two_steps():
-    assert max_steps(3) == 8
+    model = build("gru bahdanau 1", 8, 8)
+    assert max_steps(model, torch.tensor([3, 1])).tolist() == [8, 4]
+    model.longest = 7
+    assert max_steps(model, torch.tensor([3, 1])).tolist() == [8, 7]
 
 
 def test_nothing_follows_the_end(model):
     lens = torch.tensor([len(src) for src in SOURCES])
     ids, weights = greedy(model, pad(SOURCES), lens)
-    assert ids.shape == weights.shape[:2] and ids.size(1) <= max_steps(6)
+    assert ids.shape == weights.shape[:2] and ids.size(1) <= 14
     ends = []
     for row, looks, n in zip(ids.tolist(), weights, lens.tolist(), strict=True):
-        ends.append(row.index(EOS) + 1 if EOS in row else max_steps(n))
-        assert ends[-1] <= max_steps(n) and set(row[ends[-1] :]) <= {PAD}
+        ends.append(row.index(EOS) + 1 if EOS in row else 2 * n + 2)
+        assert ends[-1] <= 2 * n + 2 and set(row[ends[-1] :]) <= {PAD}
         assert looks[: ends[-1], :n].sum(dim=1).sub(1).abs().max() < 1e-12
         assert looks[ends[-1] :].eq(0).all() and looks[:, n:].eq(0).all()
-    early = [end < max_steps(n) for end, n in zip(ends, lens.tolist(), strict=True)]
+    early = [end < 2 * n + 2 for end, n in zip(ends, lens.tolist(), strict=True)]
     assert early == [True, True, True, False, False]
 
 

@@ -131,9 +131,9 @@ def test_the_best_epoch_is_saved(data, tmp_path, monkeypatch):
 
 
 def test_a_run_that_fails_leaves_the_old_checkpoints(data, tmp_path):
-    old = {tmp_path / name: name.encode() for name in ("best.pt", "last.pt", "epoch-001.pt")}
-    for path, content in old.items():
-        path.write_bytes(content)
+    fit(tiny_run(data, TINY.having(epochs=1, seed=2)), tmp_path, report=silent)
+    old = {path: path.read_bytes() for path in tmp_path.glob("*.pt")}
+    assert len(old) == 3
 
     def interrupt(history):
         if len(history) == 2:
@@ -205,15 +205,17 @@ def test_clipping_is_part_of_the_loop(data, monkeypatch):
 
 
 def test_training_stops_when_the_exact_match_no_longer_rises(data, monkeypatch):
-    answers(monkeypatch, scores=[0.1, 0.3, 0.2, 0.3, 0.9])
+    answers(monkeypatch, scores=[0.1, 0.3, 0.2, 0.25, 0.9])
     lines = []
     history = fit(tiny_run(data, TINY.having(epochs=5, patience=2)), report=lines.append)
-    assert [record["valid exact match"] for record in history] == [0.1, 0.3, 0.2, 0.3]
+    assert [record["valid exact match"] for record in history] == [0.1, 0.3, 0.2, 0.25]
     assert lines[4:] == ["stopped: the exact match has not risen for 2 epochs"]
 
 
-def history_of(*scores):
-    return [{"valid exact match": score} for score in scores]
+def history_of(*scores, losses=None):
+    losses = losses or [1.0] * len(scores)
+    both = zip(scores, losses, strict=True)
+    return [{"valid exact match": score, "valid loss": loss} for score, loss in both]
 
 
 def test_without_patience_training_goes_on():
@@ -231,7 +233,8 @@ def test_without_patience_training_goes_on():
         ([0.5, 0.55, 0.65], False),  # above the first, though not by so much above the second
         ([0.5, 0.65, 0.7, 0.74], True),
         ([0.0, 0.0, 0.2], False),
-        ([0.0, 0.05, 0.1], True),  # more is asked for, not as much
+        ([0.0, 0.05, 0.1], False),  # no plateau begins at 0
+        ([0.5, 0.55, 0.6], True),  # more is asked for, not as much
     ],
 )
 def test_a_rise_of_less_than_the_smallest_difference_is_none(scores, over):

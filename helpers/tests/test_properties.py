@@ -235,7 +235,9 @@ def test_evaluate_measures_or_says_what_is_wrong(saved, content):
     path = saved.with_name("input.txt")
     path.write_bytes(content)
     try:
-        count = sum(bool(line.strip()) for line in content.decode("utf-8-sig").split("\n"))
+        text = content.decode("utf-8-sig")
+        end = "\n" if "\n" in text.removesuffix("\n") else "\r"
+        count = sum(bool(line.strip()) for line in text.split(end))
     except UnicodeDecodeError:
         count = 0
     out, err = run("evaluate", "--checkpoint", saved, "--input", path, status=0 if count else 2)

@@ -188,7 +188,9 @@ def test_the_precision_is_a_setting(flags, precision):
         ({"cell": "lstm", "attention": "luong"}, "words-lstm-luong"),
         ({"attention": "location"}, "words-location"),
         ({"model": "transformer", "task": "patterns"}, "patterns-transformer"),
-        ({"task": "translate", "layers": 2}, "translate"),
+        ({"task": "translate", "layers": 2}, "translate-2-layers"),
+        ({"dropout": 0.1}, "words-dropout-0.1"),
+        ({"attention": "location", "dropout": 0}, "words-location-dropout-0"),
     ],
 )
 def test_the_folder_is_named_by_task_and_model(flags, name):
