@@ -1,12 +1,19 @@
 """The door to the command line, `python -m helpers`; what is behind it stands in commands/."""
 
+import os
+import signal
 import sys
 
-if __name__ == "__main__":
-    try:  # the imports take some seconds, in which there may be a Ctrl-C, too
-        from helpers.commands import main
 
-        sys.exit(main())
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        sys.exit(130)
+def stop(*_) -> None:
+    """Ends the process at a Ctrl-C in the middle of an import, which may swallow an exception."""
+    os.write(2, b"stopped\n")
+    os._exit(130)
+
+
+if __name__ == "__main__":
+    before = signal.signal(signal.SIGINT, stop)
+    from helpers.commands import main
+
+    signal.signal(signal.SIGINT, before)
+    sys.exit(main())

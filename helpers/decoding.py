@@ -47,8 +47,6 @@ def greedy(model: nn.Module, src: Tensor, src_lens: Tensor) -> tuple[Tensor, Ten
     return all_ids, all_weights
 
 
-Search = Callable[[nn.Module, Tensor, Tensor], tuple[Tensor, Tensor]]  # as `greedy`
-
 BATCH_SIZE = 250  # sources; 500 took longer where we tried
 BATCH_TOKENS = 20_000  # at most, padding included, so that long sentences do not exhaust memory
 
@@ -57,7 +55,7 @@ def decode(
     model: nn.Module,
     sources: Sequence[list[int]],
     batch_size: int = BATCH_SIZE,
-    search: Search = greedy,
+    search: Callable[..., tuple[Tensor, Tensor]] = greedy,
     batch_tokens: int = BATCH_TOKENS,
 ) -> list[Decoded]:
     """Decodes any number of sources, lists of ids, those of similar length together: at most

@@ -6,13 +6,9 @@ words or of ids.
 
 from collections.abc import Sequence
 from math import log, sqrt
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 def matches(hypotheses: Sequence[Sequence], references: Sequence[Sequence]) -> list[bool]:
@@ -55,8 +51,8 @@ def wilson_interval(right: int, total: int, z: float = 1.96) -> tuple[float, flo
     return max(0.0, min(share, centre - radius)), min(1.0, max(share, centre + radius))
 
 
-def by_length(right: Sequence[bool], lengths: Sequence[int]) -> "pd.DataFrame":
-    """Exact match for each length, with 95 % intervals: a table with one row a length."""
+def by_length(right: Sequence[bool], lengths: Sequence[int]) -> object:
+    """Exact match for each length, with 95 % intervals: a DataFrame with one row a length."""
     if not len(right):
         raise ValueError("no sentences to count")
     import pandas as pd  # not above: this import is slow, and most commands make no table

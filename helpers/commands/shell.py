@@ -50,6 +50,8 @@ def guarded(run: Callable[[], None], name: str, way_on: str = "") -> int:
     except (OSError, ValueError, FloatingPointError) as error:
         named = isinstance(error, OSError) and error.filename is not None
         reason = f"{error.filename}: {error.strerror}" if named else error
+        if isinstance(error, UnicodeEncodeError):
+            reason = f"{error.object!r} is not UTF-8 text"
         log(f"{name}: {one_line(reason)}")
         forget_output()
         return 2

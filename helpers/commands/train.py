@@ -52,6 +52,8 @@ def begin_or_resume(args: argparse.Namespace, flags: dict, folder: Path) -> None
             f"{folder / checkpoint.UNFINISHED} to begin anew"
         )
     saved = saved if args.resume else None
+    if FIRST:
+        checkpoint.check_ours(folder)
     device = choose_device(flags.get("device", saved.settings.run.device if saved else "auto"))
     flags = flags | {"device": device}
     if saved:

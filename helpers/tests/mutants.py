@@ -600,22 +600,165 @@ FAULTS = {  # what is wrong: the file, what stands there, and what is put in its
         "if plain.task.mirrors else []",
         "if False else []",
     ),
+    # kinds of fault that users report: see test_reports.py
+    "heatmap: words are formulas": (
+        "plotting",
+        "src[::gap], parse_math=False,",
+        "src[::gap],",
+    ),
+    "heatmap: all labels, however many": ("plotting", "ceil(0.19 / cell)", "1"),
+    "curves: a picture ends the run": (
+        "runs/logs",
+        "except Exception as error:  # fonts",
+        "except ZeroDivisionError as error:  # fonts",
+    ),
+    "curves: a warning for each character": ("runs/logs", 'action="ignore"', 'action="always"'),
+    "decoding: no answer longer than its source allows": (
+        "decoding",
+        ".clamp(min=model.longest)",
+        "",
+    ),
+    "answers: what was cut off has ended": (
+        "search/answers",
+        "return len(answer.weights) > len(answer.ids)",
+        "return True",
+    ),
+    "checkpoint: the longest answer forgotten": (
+        "runs/checkpoint",
+        'model.longest = content["longest"]',
+        "pass",
+    ),
+    "run: a score of 0 is a plateau": ("runs/loop", "if best == 0 or score", "if score"),
+    "run: a tie is never won": (
+        "runs/loop",
+        "tie_won = score == best < 1",
+        "tie_won = score == best < 0",
+    ),
+    "translation: numbers fall apart": ("tasks/translation", "[.,:/-](?=\\d)", "[.](?=\\d)"),
+    "translation: marks fall off": ("tasks/translation", '[0] == "M"', '[0] == "X"'),
+    "translation: what cannot be seen is a token": (
+        "tasks/translation",
+        'not in ("Cf", "Cc")',
+        "not in ()",
+    ),
+    "translation: quotes do not close": (
+        "tasks/translation",
+        "quoted[token] = not quoted[token]",
+        "quoted[token] = False",
+    ),
+    "translation: capitals are lost": (
+        "tasks/translation",
+        "TOKEN.findall(plain(text))",
+        "TOKEN.findall(plain(text).lower())",
+    ),
+    "evaluate: texts compared as tokens": (
+        "commands/evaluate",
+        "exact_match(list(map(task.join, hypotheses)), texts)",
+        "exact_match(hypotheses, references)",
+    ),
+    "folder: a file of somebody else is taken for ours": (
+        "runs/checkpoint",
+        "OURS.fullmatch(path.name) and is_ours(path)",
+        "OURS.fullmatch(path.name)",
+    ),
+    "folder: all that looks like an epoch is removed": (
+        "runs/checkpoint",
+        "if OURS.fullmatch(path.name) and path.name not in",
+        "if path.name not in",
+    ),
+    "corpus: the wrong number of long sentences": (
+        "tasks/task",
+        "{left_out} of more than",
+        "{lines} of more than",
+    ),
+    "exact match: of ids": (
+        "search/answers",
+        "return matches([answer.words for answer in answers], references)",
+        "ids = [data.trg_vocab.encode(answer.words) for answer in answers]\n"
+        "    return matches(ids, [data.trg_vocab.encode(words) for words in references])",
+    ),
+    "command line: all that speaks of memory lacks it": (
+        "runs/device",
+        "return isinstance(error, kinds) or says",
+        'return isinstance(error, kinds) or "memory" in str(error)',
+    ),
+    "command line: Ctrl-C in an import": (
+        "__main__",
+        "signal.signal(signal.SIGINT, stop)",
+        "signal.getsignal(signal.SIGINT)",
+    ),
+    "command line: an argument of any bytes": (
+        "commands/answering",
+        "        argument.encode()\n",
+        "        argument.encode(errors='surrogateescape')\n",
+    ),
+    "command line: only the first line is warned of": (
+        "commands/answering",
+        "if count > 1:",
+        "if count > 1000:",
+    ),
+    "command line: unknown words have no names": (
+        "commands/answering",
+        "distinct[:3]",
+        "distinct[:0]",
+    ),
+    "train: the folder of curves is claimed by nobody": (
+        "runs/loop",
+        "with checkpoint.claim(folder, log_dir):",
+        "with checkpoint.claim(folder):",
+    ),
+    "train: curves by the last name alone": (
+        "commands/train",
+        'return Path("runs", path.relative_to(place))',
+        'return Path("runs", path.name)',
+    ),
+    "checkpoint: folders must open": (
+        "runs/checkpoint",
+        "except PermissionError:\n        return",
+        "except ZeroDivisionError:\n        return",
+    ),
+    "checkpoint: a file must not be open": (
+        "runs/checkpoint",
+        "for pause in (0.1, 0.3, 0.6, 1.0):",
+        "for pause in ():",
+    ),
+    "settings: steps that the grid swallows": (
+        "runs/settings",
+        "            self.optimizer.check_grid()\n",
+        "            pass\n",
+    ),
+    "learning: a loss that half precision cannot hold ends the run": (
+        "runs/step",
+        "if self.run.amp and not isfinite(loss):",
+        "if False:",
+    ),
 }
 
 
 TESTS = {  # of a file, where they are not in the one of the same name
-    "decoding": ["decoding", "training"],
+    "__main__": ["reports"],
+    "decoding": ["decoding", "training", "reports"],
     "model": ["model", "models"],
+    "plotting": ["plotting", "reports"],
     "models/__init__": ["settings", "models"],
     "models/location": ["recurrent", "copying"],
     "models/recurrent": ["recurrent", "models"],
     "models/transformer": ["transformer", "models"],
+    "runs/checkpoint": ["checkpoint", "reports"],
+    "runs/device": ["reports"],
     "runs/fields": ["settings", "properties"],
-    "runs/logs": ["loop"],
-    "runs/step": ["step", "loop"],
+    "runs/logs": ["loop", "reports"],
+    "runs/loop": ["loop", "reports"],
+    "runs/settings": ["settings", "reports"],
+    "runs/step": ["step", "loop", "reports"],
+    "search/answers": ["answers", "reports"],
     "tasks/integers": ["tasks"],
     "tasks/patterns": ["tasks"],
-    "commands/answering": ["cli", "faults"],
+    "tasks/task": ["tasks", "reports"],
+    "tasks/translation": ["tasks", "reports"],
+    "commands/answering": ["cli", "faults", "reports"],
+    "commands/evaluate": ["cli", "reports"],
+    "commands/train": ["cli", "reports"],
 }
 
 
