@@ -84,12 +84,11 @@ def train_model(
         log(f"left out {data.left_out} sentences of more than {settings.task.max_length} tokens")
     sizes = ", ".join(f"{len(part)} {name}" for name, part in data.pairs._asdict().items())
     log(f"pairs: {sizes}; vocabulary: {len(data.vocab)} and {len(data.trg_vocab)} symbols")
-    run = Run(model, data, settings, saved)
-    run.corpus = corpus
+    training = Run(model, data, settings, saved, corpus=corpus)
     log_dir = args.log_dir or default_log_dir(folder)
     started = time.perf_counter()
     report = partial(print, flush=True)  # each line when it is known, also in a file or a pipe
-    fit(run, folder, log_dir, report, sys.stderr)
+    fit(training, folder, log_dir, report, sys.stderr)
     if not (saved and is_over(saved.history, settings.run)):
         log(f"trained in {time.perf_counter() - started:.0f} s")
     if FIRST:

@@ -38,16 +38,18 @@ class Run:
         settings: Settings,
         saved: Checkpoint | None = None,
         teacher: nn.Module | None = None,
+        corpus: str | None = None,
     ):
         """A run that was broken off goes on from `saved`, its `checkpoint.latest`: on a CPU to the
         same parameters, history and reported lines as if nothing had happened. A `teacher` is a
-        trained model whose opinion the loss takes into account (see `Learner`).
+        trained model whose opinion the loss takes into account (see `Learner`); `corpus` is the
+        file that the data come from, if they do.
 
         Raises ValueError if the run to resume had other settings or other data.
         """
         self.model, self.data, self.settings = model.eval(), data, settings
         model.longest = max(len(trg) for part in data.pairs for _, trg in part) + 1
-        self.corpus = saved.corpus if saved else None
+        self.corpus = saved.corpus if saved else corpus
         self.steps = ceil(len(data.pairs.train) / settings.run.batch_size)  # in an epoch
         self.learner = Learner(model, settings, settings.run.epochs * self.steps, teacher)
         self.history = list(saved.history) if saved else []

@@ -8,7 +8,9 @@ from helpers.data import Sentence, Splits, TaskData, Vocab, tokenize
 from helpers.runs.fields import Group
 
 LONGEST = "tokens in the longest source (translate: or target)"
-PER_LENGTH = "generated sources for each length (words: and as many shuffled)"
+PER_LENGTH = (
+    "generated sources for each length (words: and as many shuffled; translate: on average)"
+)
 
 
 class Examples(NamedTuple):

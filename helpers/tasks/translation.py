@@ -42,7 +42,13 @@ class Translation(Task):
         cannot be used.
         """
         if corpus is None:
-            texts = french.pairs(self.per_length * self.max_length, seed)
+            count = self.per_length * self.max_length
+            if count > french.MAX_PAIRS:
+                times = f"per_length {self.per_length} times max_length {self.max_length}"
+                raise ValueError(
+                    f"{times} is more than the {french.MAX_PAIRS} pairs that there are"
+                )
+            texts = french.pairs(count, seed)
         else:
             texts = read_pairs(read_lines(corpus), corpus)
         pairs = [(self.tokenize(english), tokenize(french)) for english, french in texts]
