@@ -41,17 +41,18 @@ TINY = {"per_length": 20, "max_length": 3, "epochs": 1, "emb_size": 4, "hidden_s
 def test_the_table_has_a_line_for_each_seed_and_case(monkeypatch):
     monkeypatch.setattr(seeds, "PLAIN", seeds.PLAIN.having(**TINY))
     monkeypatch.setattr(seeds, "ANY_LENGTH", seeds.ANY_LENGTH.having(**TINY))
+    monkeypatch.setattr(seeds, "BLIND", seeds.BLIND.having(**TINY))
     monkeypatch.setattr(seeds, "COUNTS", {(2, 1.0): 3, (3, 0.5): 4})
     monkeypatch.setattr(seeds, "ProcessPoolExecutor", lambda n, context: ThreadPoolExecutor(1))
     out, _ = run("seeds", "--seeds", 2)
     table = pd.read_csv(StringIO(out))
     assert [*table] == ["model", "seed", "words", "unseen", "right", "of"]
-    assert table["model"].tolist() == ["assignment", *2 * ["any length"]] * 2
-    assert table["seed"].tolist() == [1, 1, 1, 2, 2, 2]
-    assert table["words"].tolist() == ["1 to 12", "2", "3"] * 2
-    count = len(seeds.PLAIN.task.load(1).pairs.test)
-    assert table["of"].tolist() == [count, 3, 4, len(seeds.PLAIN.task.load(2).pairs.test), 3, 4]
-    assert table["unseen"].tolist() == [0.0, 1.0, 0.5] * 2
+    assert table["model"].tolist() == ["assignment", "no attention", *2 * ["any length"]] * 2
+    assert table["seed"].tolist() == [1, 1, 1, 1, 2, 2, 2, 2]
+    assert table["words"].tolist() == ["1 to 12", "1 to 12", "2", "3"] * 2
+    first, second = (len(seeds.PLAIN.task.load(seed).pairs.test) for seed in (1, 2))
+    assert table["of"].tolist() == [first, first, 3, 4, second, second, 3, 4]
+    assert table["unseen"].tolist() == [0.0, 0.0, 1.0, 0.5] * 2
     assert (table["right"] <= table["of"]).all()
 
 
@@ -65,10 +66,12 @@ def test_of_the_assignment_the_best_epoch_is_measured_on_its_own_test_set(monkey
         return SimpleNamespace(model=pointer, vocab=data.vocab)
 
     monkeypatch.setattr(seeds, "PLAIN", seeds.PLAIN.having(**TINY))
+    monkeypatch.setattr(seeds, "BLIND", seeds.BLIND.having(**TINY))
     monkeypatch.setattr(seeds, "trained", trained)
     monkeypatch.setattr(seeds, "COUNTS", {(4, 0.5): 3})
-    plain, line = seeds.train_and_measure(5)
-    assert asked == [(5, "bahdanau", "best.pt"), (5, "location", "last.pt")]
+    plain, blind, line = seeds.train_and_measure(5)
+    ways = [(5, "bahdanau", "best.pt"), (5, "none", "best.pt"), (5, "location", "last.pt")]
+    assert asked == ways and blind == plain | {"model": "no attention"}
     assert plain["of"] == plain["right"] == len(data.pairs.test)
     given = {"model": "any length", "seed": 5, "words": 4, "unseen": 0.5}
     assert line == given | {"right": 3, "of": 3}
