@@ -151,6 +151,7 @@ def test_a_broken_back_end_ends_no_run(tmp_path):
 # B
 
 
+@pytest.mark.slow
 def test_an_answer_may_be_as_long_as_the_longest_target(tmp_path):
     """Also of a source of one word; in greedy and beam search, validation and evaluation."""
     lines = [f"w{i}\tun deux trois quatre cinq six sept" for i in range(60)]
@@ -277,6 +278,7 @@ def test_the_english_side_is_in_lower_case():
     )
 
 
+@pytest.mark.slow
 def test_evaluation_compares_texts_too(tmp_path):
     """The words may all be right, and the text is not that of the file."""
     lines = [f"w{i}\tle chat\n" for i in range(40)]
@@ -386,6 +388,7 @@ def test_lines_may_end_in_any_way(tmp_path, end):
 # G
 
 
+@pytest.mark.slow
 def test_exact_match_is_the_same_in_training_and_evaluation(tmp_path):
     """Half of the words of this corpus are not in the vocabulary of the training part."""
     corpus = write(tmp_path / "text", [f"a{i} rare{i} word{i % 9}" for i in range(400)])
@@ -467,10 +470,13 @@ def test_only_a_lack_of_memory_is_called_one(tmp_path, error, full):
     assert is_out_of_memory(error) == full
     with mock.patch("helpers.models.RecurrentSettings.build", side_effect=error):
         if full:
-            assert "out of memory" in run("train", *SMALL, *folders(tmp_path), status=2)[1]
+            assert (
+                "out of memory"
+                in run("train", *SMALL, "--per-length", "20", *folders(tmp_path), status=2)[1]
+            )
         elif isinstance(error, RuntimeError):
             with pytest.raises(RuntimeError, match="memory"):
-                run("train", *SMALL, *folders(tmp_path))
+                run("train", *SMALL, "--per-length", "20", *folders(tmp_path))
 
 
 def test_a_checkpoint_that_does_not_fit_is_not_called_damaged(data, tmp_path):
@@ -524,6 +530,7 @@ def test_each_argument_of_translate_is_a_sentence(tmp_path):
 # K
 
 
+@pytest.mark.slow
 def test_two_runs_do_not_share_a_folder_of_curves(data, tmp_path):
     with checkpoint.claim(tmp_path / "curves"):
         code = "import sys, pathlib; from helpers.runs import checkpoint\n"
