@@ -360,7 +360,7 @@ PRINTED = {
     "alignment accuracy": ("04_evaluation", "alignment accuracy {}\n"),
     "exact match of ten seeds, mean": ("04_evaluation", "10 seeds: exact match {} in the mean"),
     "exact match of ten seeds, range": ("04_evaluation", "in the mean, {}\n"),
-    "exact match of the same ten without": ("04_evaluation", "10 seeds: {} in the mean"),
+    "exact match without the attention": ("04_evaluation", "10 seeds: {} in the mean"),
     "lines of the Zen": ("04_evaluation", "{} lines reversed without a fault\n"),
     "attention weight on padding": ("04_evaluation", "weights on padding, the largest is {}\n"),
     "exact match of the same": ("05_analysis", "weights {} are right"),
