@@ -12,7 +12,8 @@ def stop(*_) -> None:
 
 
 if __name__ == "__main__":
-    before = signal.signal(signal.SIGINT, stop)
+    before = signal.getsignal(signal.SIGINT)  # it may be ignored
+    signal.signal(signal.SIGINT, stop if before is signal.default_int_handler else before)
     from helpers.commands import main
 
     signal.signal(signal.SIGINT, before)

@@ -16,11 +16,10 @@ sns.set_theme(style="whitegrid")
 def draw_attention(
     ax: Axes, weights: Tensor, src: list[str], output: list[str], bar: bool = True
 ) -> None:
-    """One heatmap on `ax`: `weights` (steps, S), source words on x, output words on y. Where there
-    is no room for all words, only every second, third ... one is written.
-    """
-    width, height = ax.get_position().size * ax.figure.get_size_inches()
-    cell = min(width / len(src), height / len(output))  # inches
+    """One heatmap on `ax`: `weights` (steps, S), source words on x, output words on y."""
+    # where there is no room for all words, only each second, third ... of them is written
+    room = ax.get_position().size * ax.figure.get_size_inches()  # for so many cells:
+    cell = min(room / (len(src), max(1, len(output))))
     look = {"vmin": 0, "vmax": 1, "cmap": "Blues", "square": True, "linewidths": 0.5 * (cell > 0.1)}
     look |= {"cbar": bar, "cbar_kws": {"label": "attention weight", "shrink": 0.8}}
     # the labels are not seaborn's, which takes what stands between two "$" for a formula
@@ -55,7 +54,7 @@ def plot_attention_growth(
         ax.set_title(moment, parse_math=False)
         ax.label_outer()
     fig.colorbar(axes[0].collections[0], ax=axes, label="attention weight", shrink=0.8)
-    fig.suptitle(title)
+    fig.suptitle(title, parse_math=False)
     return fig
 
 
@@ -71,9 +70,9 @@ def plot_curves(histories: dict[str, list[dict]], title: str) -> Figure:
     left.set(yscale="log", xlabel="epoch", ylabel="loss (nats per token)")
     right.set(xlabel="epoch", ylabel="validation exact match (%)", ylim=(0, 103))
     for ax in (left, right):
-        ax.legend()
+        plt.setp(ax.legend().get_texts(), parse_math=False)
         ax.xaxis.get_major_locator().set_params(integer=True)
-    fig.suptitle(title)
+    fig.suptitle(title, parse_math=False)
     return fig
 
 
@@ -87,5 +86,5 @@ def plot_by_length(tables: dict[str, pd.DataFrame], title: str, unit: str = "wor
     ax.set(xlabel=f"length ({unit})", ylabel="exact match (%)", title=title, ylim=(-3, 103))
     ax.set_xticks(table.index)
     if len(tables) > 1:
-        ax.legend()
+        plt.setp(ax.legend().get_texts(), parse_math=False)
     return fig

@@ -91,8 +91,9 @@ UNKNOWN = "have words that the model does not know"
 
 
 def a_few(words: Iterable[str]) -> str:
-    """The first three of the words, each once."""
-    distinct = list(dict.fromkeys(words))
+    """The first three of the words, each once, in printable characters and not too long."""
+    shown = ("".join(c if c.isprintable() else "?" for c in word[:40]) for word in words)
+    distinct = list(dict.fromkeys(shown))
     return ", ".join([*distinct[:3], *["..."] * (len(distinct) > 3)])
 
 

@@ -34,14 +34,13 @@ def default_folder(flags: dict) -> Path:
 
 
 def default_log_dir(folder: Path) -> Path:
-    """For the curves of a run: in runs/ as the folder of its checkpoints is in checkpoints/, or in
-    the current folder, or, if it is elsewhere, with its whole path.
+    """For the curves of a run: in runs/, as its checkpoints are in checkpoints/, or, if these are
+    elsewhere, beside them. So no two folders of checkpoints share their curves.
     """
-    path = folder.resolve()
-    for place in (Path("checkpoints").resolve(), Path.cwd()):
-        if place in path.parents:
-            return Path("runs", path.relative_to(place))
-    return Path("runs", *path.parts[1:])
+    path, place = folder.resolve(), Path("checkpoints").resolve()
+    if place in path.parents:
+        return Path("runs", path.relative_to(place))
+    return folder / "runs"
 
 
 def begin_or_resume(args: argparse.Namespace, flags: dict, folder: Path) -> None:
@@ -128,7 +127,8 @@ def add_arguments(parser: Parser) -> None:
         "--checkpoint-dir", help="for the checkpoints (default: checkpoints/TASK, or TASK-MODEL)"
     )
     add_folder(
-        "--log-dir", help="for TensorBoard (default: in runs/, as the checkpoints in checkpoints/)"
+        "--log-dir",
+        help="for TensorBoard (default: in runs/, as those in checkpoints/; or runs in DIR)",
     )
     section.add_argument(
         "--resume",

@@ -167,6 +167,14 @@ def is_ours(path: Path) -> bool:
         return False
 
 
+def is_part_of_ours(path: Path) -> bool:
+    """Whether a file is what a save has left that was broken off: its beginning, or nothing."""
+    if path.is_symlink() or not path.is_file() or path.suffix != TMP:
+        return False
+    with open(path, "rb") as file:
+        return bool(OURS.fullmatch(path.stem)) and file.read(2) in (b"", b"P", b"PK")
+
+
 def check_ours(folder: Path) -> None:
     """Raises ValueError, with its name, if there is a file that no run has written and that a run
     in `folder` would replace or remove.
@@ -176,8 +184,7 @@ def check_ours(folder: Path) -> None:
         inside = place.is_dir() and not place.is_symlink()
         paths += place.glob("*") if inside else [place]
     for path in sorted(paths):
-        broken_off = OURS.fullmatch(path.name.removesuffix(TMP)) and path.suffix == TMP
-        if not broken_off and not (OURS.fullmatch(path.name) and is_ours(path)):
+        if not (OURS.fullmatch(path.name) and is_ours(path)) and not is_part_of_ours(path):
             raise ValueError(
                 f"{path} is in the way, no file of `train`: move it, or choose another folder"
             )

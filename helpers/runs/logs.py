@@ -59,17 +59,15 @@ class Log:
         """A heatmap of `weights` (steps, S). No picture is worth a run: what goes wrong becomes one
         line on stderr, and there is no other picture in this run.
         """
-        try:
-            with warnings.catch_warnings(action="ignore"):  # of each character that no font has
-                self.writer.add_figure("attention", draw(weights, src, trg), self.done)
-        except OSError:  # the curves cannot be written either
-            raise
-        except Exception as error:  # fonts, back ends, whatever a library may think of
-            reason = " ".join(str(error).split())
-            logging.getLogger("helpers").warning(
-                "warning: no picture of the attention can be drawn: %s", reason
-            )
-            self.draws = False
+        with warnings.catch_warnings(action="ignore"):  # of each character that no font has
+            try:
+                figure = draw(weights, src, trg)
+            except Exception as error:  # fonts, back ends, whatever a library may think of
+                says = "warning: no picture of the attention can be drawn: %s"
+                logging.getLogger("helpers").warning(says, " ".join(str(error).split()))
+                self.draws = False
+            else:
+                self.writer.add_figure("attention", figure, self.done)
 
     def close(self) -> None:
         """Makes sure that everything is in the file."""
@@ -79,10 +77,12 @@ class Log:
 
 def draw(weights: Tensor, src: list[str], trg: list[str]):
     """A heatmap of `weights` (steps, S) that no notebook shows by itself."""
-    from matplotlib.figure import Figure  # here, since they take another
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # here, since they take another
+    from matplotlib.figure import Figure
 
     from helpers.plotting import draw_attention
 
     figure = Figure(figsize=(7, 6), layout="constrained")
     draw_attention(figure.add_subplot(), weights, src, [*trg, "<eos>"])
+    FigureCanvasAgg(figure).draw()  # so that what fails, fails here
     return figure

@@ -43,8 +43,8 @@ class OptimizerSettings(Group):
     def check_grid(self) -> None:
         """Raises ValueError if the steps are lost when parameters are rounded to the grid."""
         way_out = "for parameters rounded to 2^-20: choose a higher one, or precision float32"
-        if self.lr < self.smallest_lr:
-            raise ValueError(f"lr {self.lr} is too small {way_out}")
+        if self.lr * min(1, self.max_norm) < self.smallest_lr:
+            raise ValueError(f"lr {self.lr} (times max_norm) is too small {way_out}")
         if 0 < self.weight_decay * self.lr < 5 / GRID:  # a parameter of 0.1 would not move
             raise ValueError(f"weight_decay {self.weight_decay} times lr is too small {way_out}")
 
@@ -103,7 +103,9 @@ class RunSettings(Group):
         0.0, 0, 0.999, "share of the target that is spread over all symbols, in training"
     )
     teacher_forcing: float = number(1.0, 0, 1, "share of previous words that are the true ones")
-    teacher_forcing_end: float = number(None, 0, 1, "moves on a line to this share; None: it stays")
+    teacher_forcing_end: float = number(
+        None, 0, 1, "moves on a line to this share; None: it stays", {"epochs": range(2, 10_001)}
+    )
 
     def __post_init__(self):
         if self.precision is None:

@@ -4,10 +4,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple
 
+import torch
 from torch import nn
 
 from helpers.data import Sentence, TaskData, Vocab
-from helpers.decoding import Decoded, decode, spell
+from helpers.decoding import Decoded, decode, max_steps, spell
 from helpers.metrics import matches
 from helpers.search.beam import decode_with_beam
 from helpers.search.copying import decode_by_copying
@@ -55,8 +56,11 @@ def predict(
         given = [src for src in sources if src]
         tokens_of = [tokens for tokens, src in zip(block, sources, strict=True) if src]
         if model.copies:
-            pairs = zip(tokens_of, decode_by_copying(model, given), strict=True)
-            written = (Answer([tokens[i - 1] for i in row]) for tokens, row in pairs)
+            limits = max_steps(model, torch.tensor([len(src) for src in given])).tolist()
+            trios = zip(tokens_of, decode_by_copying(model, given), limits, strict=True)
+            written = (
+                Answer([tokens[i - 1] for i in row], len(row) < n) for tokens, row, n in trios
+            )
         else:
             same = vocab.words == trg_vocab.words
             answers = decode_with_beam(model, given, beam)

@@ -28,7 +28,10 @@ class Integers(Reversal):
         """
         self.refuse(corpus)
         sources = sequences(self.per_length, self.max_length, self.vocab_size, seed)
-        sentences = split(sources, seed)
+        try:
+            sentences = split(sources, seed)
+        except ValueError as error:
+            raise ValueError(f"{error}: choose a higher per_length or max_length") from None
         references = Splits(*([sentence[::-1] for sentence in part] for part in sentences))
         words = [str(integer) for integer in range(FIRST, self.vocab_size)]
         vocab = Vocab([*SPECIALS[:FIRST], *words])

@@ -29,7 +29,10 @@ class Patterns(Task):
         """
         self.refuse(corpus)
         sources = sequences(self.per_length, self.max_length, seed)
-        sentences = split(sources, seed, group=tuple)
+        try:
+            sentences = split(sources, seed, group=tuple)
+        except ValueError as error:
+            raise ValueError(f"{error}: choose a higher per_length or max_length") from None
         references = Splits(*([continuation(digits) for digits in part] for part in sentences))
         vocab = Vocab([*SPECIALS[:3], *"0123456789"])
         return encoded(sentences, references, vocab, vocab)

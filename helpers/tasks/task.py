@@ -82,8 +82,8 @@ def read_lines(path: str | Path) -> list[str]:
 def too_few(
     error: ValueError, name: str, lines: int, left_out: int, max_length: int, alike: int = 0
 ) -> ValueError:
-    """What to raise where the file `name` leaves too little to split: with what became of its
-    lines.
+    """What to raise where the file `name` leaves too little to split: with how many sentences (or
+    pairs) it has, how many of these are too long, and how many were there before.
     """
     counts = f"{lines} sentences read, {left_out} of more than {max_length} tokens (--max-length)"
     return ValueError(f"{name}: {counts}, {alike} that repeat another: {error}")

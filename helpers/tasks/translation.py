@@ -13,14 +13,20 @@ from helpers.tasks.task import LONGEST, PER_LENGTH, Examples, Task, encoded, rea
 
 # Marks (accents, vowel signs, what joins two signs to one) belong to the letter before them.
 MARKS = "".join(chr(i) for i in range(0x300, 0x20000) if unicodedata.category(chr(i))[0] == "M")
+MARKS += "\U000e0100-\U000e01ef"  # variants of a letter
 LETTER = rf"\w[{MARKS}\u200c\u200d]*"
-ELIDED = r"\b(?:[cdjlmnst]|qu|lorsqu|puisqu|quoiqu|jusqu)'(?=\w)"  # l' in l'homme
-ADDRESS = r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+|(?:https?://|www\.)\S*[\w/]|(?:[\w-]+\.)+(?:com|fr|org)\b"
-NUMBER = r"[$€£#]?\d(?:\w|[.,:/-](?=\d))*[%°€$£]?\w*"  # 7:30, 3,5, 20°C, 27/11/2026
-SHORT = r"(?:[^\W\d_]\.){2,}"  # U.S.A.
-WORD = rf"(?:{LETTER})+(?:['/&-](?:{LETTER})+)*"  # with what is inside it: don't, peut-être, km/h
-SIGN = rf"\.{{2,}}|[!?]+|[^\w\s](?:[{MARKS}]|\u200d[^\w\s])*"
-TOKEN = re.compile(f"{ADDRESS}|{NUMBER}|{SHORT}|{ELIDED}|{WORD}|{SIGN}", re.IGNORECASE)
+ELIDED = r"\b(?:[cdjlmnst]|qu|lorsqu|puisqu|quoiqu|jusqu)'(?=[\w\"«“])"  # l' in l'homme
+HOST = r"(?:[\w-]+\.)+(?:com|org|net|edu|gov|io|eu|fr|be|ch|ca|de|es|it|uk)\b(?:/\S*[\w/])?"
+ADDRESS = rf"[\w.+-]+@[\w-]+(?:\.[\w-]+)*|(?:https?://|www\.)\S*[\w/]|{HOST}"
+KEY = r"[\d#*]\ufe0f?\u20e3"  # on a keyboard
+SIGNED = r"(?:(?<!\S)[-+±−])?[$€£#]?\d|(?<!\S)[.,]\d"
+NUMBER = rf"(?:{SIGNED})(?:\w|[.,:/-](?=\d)|–(?=\w))*[%°€$£]?\w*"  # 7:30, -3,5, 20°C, 9h–18h
+SHORT = r"(?:[^\W\d_]\.-?){2,}(?:[^\W\d_]\b)?"  # U.S.A., J.-C.
+WORD = rf"(?:{LETTER})+(?:['/&-](?:{LETTER})+|\.\d+)*°?"  # don't, peut-être, km/h, v1.2, n°
+PICTURE = r"[\U0001f1e6-\U0001f1ff]{2}"  # a flag
+SIGN = rf"\.{{2,}}|[!?]+|°\w+|[^\w\s](?:[{MARKS}\U0001f3fb-\U0001f3ff]|\u200d[^\w\s])*"
+KINDS = ADDRESS, KEY, NUMBER, SHORT, ELIDED, WORD, PICTURE, SIGN
+TOKEN = re.compile("|".join(KINDS), re.IGNORECASE)
 
 OPENING, CLOSING, QUOTES = {*"([{“‘¿¡"}, {*")]}”,."}, {*"\"'"}
 BEFORE_A_SENTENCE = OPENING | QUOTES | {*"«-–—"}
@@ -41,6 +47,7 @@ class Translation(Task):
         `read_pairs`); the parts share no source sentence. Raises OSError or ValueError if the file
         cannot be used.
         """
+        lines, alike = [], 0
         if corpus is None:
             count = self.per_length * self.max_length
             if count > french.MAX_PAIRS:
@@ -50,21 +57,23 @@ class Translation(Task):
                 )
             texts = french.pairs(count, seed)
         else:
-            texts = read_pairs(read_lines(corpus), corpus)
-        pairs = [(self.tokenize(english), tokenize(french)) for english, french in texts]
-        rows = [(*pair, plain(text)) for pair, (_, text) in zip(pairs, texts, strict=True)]
+            lines = [line for line in read_lines(corpus) if line.strip()]
+            texts = read_pairs(lines, corpus)
+            alike = len(lines) - len(texts)
+        rows = [(self.tokenize(source), tokenize(text), plain(text)) for source, text in texts]
         short = [row for row in rows if max(map(len, row[:2])) <= self.max_length]
-        left_out = len(pairs) - len(short)
+        left_out = len(rows) - len(short)
         try:
             parts = split(short, seed, group=lambda row: row[0])
         except ValueError as error:
             name = corpus or "the grammar"
-            raise too_few(error, name, len(pairs), left_out, self.max_length) from None
+            count = len(lines) or len(rows)
+            raise too_few(error, name, count, left_out, self.max_length, alike) from None
         columns = (Splits(*([row[i] for row in part] for part in parts)) for i in range(3))
-        sentences, references, texts = columns
+        sentences, references, written = columns
         vocab, trg_vocab = (Vocab.build(side.train, exact=True) for side in (sentences, references))
         data = encoded(sentences, references, vocab, trg_vocab)
-        return data._replace(left_out=left_out, texts=texts)
+        return data._replace(left_out=left_out, texts=written)
 
     def tokenize(self, line: str) -> Sentence:
         """The tokens of an English line, in lower case: they need not become a text again."""
@@ -124,6 +133,9 @@ def first_word(tokens: list[str]) -> int | None:
 
 
 def capital(word: str) -> str:
+    """A word, unless it is an address, with a capital."""
+    if re.fullmatch(ADDRESS, word):
+        return word
     return unicodedata.normalize("NFC", word[:1].upper() + word[1:])
 
 

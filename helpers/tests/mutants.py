@@ -610,7 +610,7 @@ FAULTS = {  # what is wrong: the file, what stands there, and what is put in its
     "curves: a picture ends the run": (
         "runs/logs",
         "except Exception as error:  # fonts",
-        "except ZeroDivisionError as error:  # fonts",
+        "except ValueError as error:  # fonts",
     ),
     "curves: a warning for each character": ("runs/logs", 'action="ignore"', 'action="always"'),
     "decoding: no answer longer than its source allows": (
@@ -658,8 +658,8 @@ FAULTS = {  # what is wrong: the file, what stands there, and what is put in its
     ),
     "folder: a file of somebody else is taken for ours": (
         "runs/checkpoint",
-        "OURS.fullmatch(path.name) and is_ours(path)",
-        "OURS.fullmatch(path.name)",
+        "if not (OURS.fullmatch(path.name) and is_ours(path)) and",
+        "if not OURS.fullmatch(path.name) and",
     ),
     "folder: all that looks like an epoch is removed": (
         "runs/checkpoint",
@@ -684,8 +684,8 @@ FAULTS = {  # what is wrong: the file, what stands there, and what is put in its
     ),
     "command line: Ctrl-C in an import": (
         "__main__",
-        "signal.signal(signal.SIGINT, stop)",
-        "signal.getsignal(signal.SIGINT)",
+        "signal.signal(signal.SIGINT, stop if before is signal.default_int_handler else before)",
+        "signal.signal(signal.SIGINT, before)",
     ),
     "command line: an argument of any bytes": (
         "commands/answering",
@@ -709,7 +709,7 @@ FAULTS = {  # what is wrong: the file, what stands there, and what is put in its
     ),
     "train: curves by the last name alone": (
         "commands/train",
-        'return Path("runs", path.relative_to(place))',
+        'return folder / "runs"',
         'return Path("runs", path.name)',
     ),
     "checkpoint: folders must open": (

@@ -352,9 +352,10 @@ def test_every_setting_is_a_flag_with_its_default():
     defaults["layers"] = "recurrent 1, transformer 2"
     for spec in (spec for group in groups for spec in fields(group)):
         assert f"--{spec.name.replace('_', '-')} " in shown
-        needs = [f", with {k} {v if k == 'patience' else ' or '.join(v)}"
-                 for k, v in spec.metadata["needs"].items()]  # fmt: skip
-        needs = [text.replace("range(1, 10001)", "1 or more") for text in needs]
+        needs = [
+            f", with {k} " + (f"{v[0]} or more" if isinstance(v, range) else " or ".join(v))
+            for k, v in spec.metadata["needs"].items()
+        ]
         default = defaults.get(spec.name, spec.metadata["default"])
         assert f"{spec.metadata['help']}{''.join(needs)} (default: {default})" in shown
 

@@ -110,7 +110,7 @@ def run_with_curves(data, folder):
 
 
 @pytest.mark.parametrize(
-    "error", [ValueError("no font\nat all"), ImportError("backend"), KeyError()]
+    "error", [ValueError("no font\nat all"), OSError(2, "no font"), KeyError()]
 )
 def test_a_picture_that_cannot_be_drawn_is_one_line(data, tmp_path, monkeypatch, caplog, error):
     monkeypatch.setattr("helpers.runs.logs.draw", mock.Mock(side_effect=error))
@@ -123,7 +123,8 @@ def test_a_picture_that_cannot_be_drawn_is_one_line(data, tmp_path, monkeypatch,
 
 
 def test_curves_that_cannot_be_written_end_the_run(data, tmp_path, monkeypatch):
-    monkeypatch.setattr("helpers.runs.logs.draw", mock.Mock(side_effect=OSError(28, "full")))
+    add = "torch.utils.tensorboard.SummaryWriter.add_figure"
+    monkeypatch.setattr(add, mock.Mock(side_effect=OSError(28, "full")))
     with pytest.raises(OSError):
         run_with_curves(data, tmp_path)
 
@@ -245,6 +246,14 @@ SNCF et RATP sont en grève.
 Les U.S.A. sont loin.
 L'heure, c'est l'heure ; n'oublie pas.
 Il y a 1 000 'mots' [environ].
+Il fait -5, ou +5 %, ou 6 °C.
+Le n° 6 est ouvert 9h–18h.
+La version v1.2.3-beta.
+exemple.com/page ou exemple.de, ou moi@localhost.
+http://x.fr/a est là.
+L'« État », d'"elle".
+En 44 av. J.-C., aux U.S.A aussi.
+1️⃣ 👍🏽 🇫🇷 oui.
 हिन्दी अच्छी है
 İstanbul est belle."""
 
@@ -292,6 +301,8 @@ def test_evaluation_compares_texts_too(tmp_path):
     out, _ = run("evaluate", "--checkpoint", tmp_path / "best.pt", "--input", other)
     values = dict(line.split(": ") for line in out.splitlines())
     assert (values["exact match"], values["exact match as text"]) == ("0.750000", "0.500000")
+    out, _ = run("evaluate", "--checkpoint", tmp_path / "best.pt")
+    assert "exact match: 1.000000" in out and "as text: 0.000000" in out, "no capital in the file"
 
 
 # E
@@ -299,7 +310,8 @@ def test_evaluation_compares_texts_too(tmp_path):
 
 @pytest.mark.parametrize(
     "name", ["best.pt", "last.pt", "epoch-001.pt", "epoch-1234.pt", "unfinished/thesis.txt",
-             "unfinished.old/mine.pt", "unfinished.new/best.pt", ".lock", "unfinished"]
+             "unfinished.old/mine.pt", "unfinished.new/best.pt", ".lock", "unfinished",
+             "unfinished/best.pt.tmp"]
 )  # fmt: skip
 def test_a_file_of_somebody_else_is_neither_removed_nor_replaced(tmp_path, name):
     path = tmp_path / "mine" / name
@@ -309,6 +321,20 @@ def test_a_file_of_somebody_else_is_neither_removed_nor_replaced(tmp_path, name)
     assert out == "" and err.count("\n") == 1 and f"{path} is in the way" in err
     files = [path for path in (tmp_path / "mine").rglob("*") if path.is_file()]
     assert path.read_text() == "mine" and {*files} <= {path, tmp_path / "mine" / ".lock"}
+
+
+@pytest.mark.parametrize("name", ["best.pt", "unfinished/last.pt.tmp", "unfinished"])
+def test_a_link_is_neither_followed_nor_replaced(data, tmp_path, name):
+    """Not even to a checkpoint."""
+    fit(Run(fresh_model(data), data, TINY), tmp_path / "other", report=silent)
+    target = tmp_path / "other" if name == "unfinished" else tmp_path / "other" / "best.pt"
+    link = tmp_path / "mine" / name
+    link.parent.mkdir(parents=True)
+    link.symlink_to(target)
+    before = (tmp_path / "other" / "best.pt").read_bytes()
+    with pytest.raises(ValueError, match="is in the way"):
+        fit(Run(fresh_model(data), data, TINY), tmp_path / "mine", report=silent)
+    assert link.is_symlink() and (tmp_path / "other" / "best.pt").read_bytes() == before
 
 
 @pytest.mark.parametrize("name", ["epoch-123-thesis.pt", "epoch-01.pt", "best.pt.bak", "notes"])
@@ -372,6 +398,19 @@ def test_a_corpus_that_is_too_small_says_what_became_of_it(tmp_path, lines, says
     assert says in str(caught.value) and str(path) in str(caught.value)
 
 
+def test_pairs_that_repeat_a_source_are_counted(tmp_path):
+    path = write(tmp_path / "pairs", [f"I go.\tJe vais {i}." for i in range(50)])
+    with pytest.raises(ValueError, match="50 sentences read, .* 49 that repeat another"):
+        Translation().load(1, str(path))
+
+
+@pytest.mark.parametrize("task", ["integers", "patterns"])
+def test_too_few_of_the_generated_say_which_setting(tmp_path, task):
+    flags = ["--task", task, "--per-length", "1", "--max-length", "3"]
+    _, err = run("train", *flags, *folders(tmp_path), status=2)
+    assert "choose a higher per_length or max_length" in err
+
+
 def test_the_same_of_pairs(tmp_path):
     path = write(tmp_path / "pairs", [f"{i} {'a ' * 20}\tb" for i in range(9)])
     with pytest.raises(ValueError, match="9 sentences read, 9 of more than 12 tokens"):
@@ -409,7 +448,7 @@ def test_exact_match_is_the_same_in_training_and_evaluation(tmp_path):
 def test_an_unknown_word_is_not_right_because_it_is_unknown():
     """Both sides would be <unk>; in words they differ."""
     vocab = Vocab([*SPECIALS, "cat"])
-    model = mock.Mock(copies=True)
+    model = mock.Mock(copies=True, longest=0)
     parts = mock.Mock(vocab=vocab, trg_vocab=vocab)
     with mock.patch("helpers.search.answers.decode_by_copying", return_value=[[1, 1]]):
         assert right_answers(model, parts, [("dog", "emu")], [("emu", "dog")]) == [False]
@@ -431,6 +470,24 @@ def test_a_pipe_is_no_corpus(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     _, err = run("train", "--corpus", tmp_path / "pipe", *folders(tmp_path), status=2)
     assert f"the corpus {tmp_path / 'pipe'} can be read only once" in err and err.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_a_run_that_does_not_hear_ctrl_c_goes_on(tmp_path):
+    command = [sys.executable, "-m", "helpers", "train", *SMALL, "--per-length", "20"]
+    command += map(str, folders(tmp_path))
+    with subprocess.Popen(command, preexec_fn=unheard, stdout=subprocess.PIPE) as process:
+        libraries = Path(f"/proc/{process.pid}/maps")
+        while "torch" not in libraries.read_text():
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=120)
+    assert process.returncode == 0 and (tmp_path / "best.pt").exists()
+
+
+def unheard():
+    """As a shell starts what a script puts into the background."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @pytest.mark.slow
@@ -545,14 +602,22 @@ def test_two_runs_do_not_share_a_folder_of_curves(data, tmp_path):
     assert claim.call_args.args == (tmp_path / "run", tmp_path / "log")
 
 
-def test_the_folder_of_the_curves_is_told_by_that_of_the_checkpoints(tmp_path, monkeypatch):
+def test_no_two_folders_of_checkpoints_share_their_curves(tmp_path, monkeypatch):
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    names = {"checkpoints/words": "runs/words", "a/mine": "runs/a/mine", "b/mine": "runs/b/mine"}
-    for name, curves in names.items():
-        assert default_log_dir(Path(name)).as_posix() == curves
-    above = default_log_dir(Path(".."))
-    assert above.parts[0] == "runs" and above.parts[1:] == tmp_path.resolve().parts[1:]
+    names = [
+        "checkpoints/words",
+        "checkpoints/a/mine",
+        "checkpoints/a",
+        "words",
+        "a/mine",
+        "..",
+        ".",
+    ]
+    names += ["b/mine", "checkpoints", "runs", tmp_path / "here" / "tmp", "/tmp/zz", "tmp/zz"]
+    curves = [default_log_dir(Path(name)) for name in names]
+    assert curves[0].as_posix() == "runs/words" and curves[3].as_posix() == "words/runs"
+    assert len({path.resolve() for path in curves}) == len(names)
 
 
 # M
@@ -560,8 +625,7 @@ def test_the_folder_of_the_curves_is_told_by_that_of_the_checkpoints(tmp_path, m
 
 @pytest.fixture
 def windows(monkeypatch):
-    """A system that does not open folders, refuses to replace a file that is open, and starts
-    processes anew."""
+    """A system that does not open folders, and does not replace a file that `open` has opened."""
     opened, replace, open_file = os.open, os.replace, builtins.open
     handles = {}
 
@@ -632,6 +696,7 @@ def test_a_console_of_another_encoding(tmp_path):
     "flags",
     [
         {"optimizer": "sgd", "lr": 1e-5},
+        {"optimizer": "sgd", "lr": 0.1, "max_norm": 1e-3},
         {"lr": 1e-3, "weight_decay": 1e-3},
         {"optimizer": "sgd", "lr": 0.01, "weight_decay": 1e-5},
     ],

@@ -9,6 +9,7 @@ from unittest import mock
 
 import pandas as pd
 import pytest
+import torch
 
 from helpers.commands import seeds
 from helpers.data import UNK
@@ -32,6 +33,8 @@ def test_only_whole_reversals_count():
     sources = [[4, 5, 6], [7], [5, 4], [7], [7]]
     assert seeds.count_right(Pointer(lambda lens: lens, -1), sources) == 5
     assert seeds.count_right(Pointer(lambda lens: lens - 1, -1), sources) == 0
+    forwards = Pointer(torch.ones_like, 1)  # the right number of words, in the wrong order
+    assert seeds.count_right(forwards, sources) == 3
     assert seeds.count_right(Pointer(lambda lens: lens.clamp(max=1), -1), sources) == 3
 
 
