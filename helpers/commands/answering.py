@@ -16,6 +16,7 @@ from helpers.search.answers import predict
 from helpers.training import set_up
 
 LIMIT, LIMIT_OF_ANY_LENGTH = 1_000, 10_000  # words in a line
+UNKNOWN = "words that the model does not know"
 
 
 class Warnings:
@@ -25,9 +26,7 @@ class Warnings:
         self.counts: Counter[str] = Counter()
 
     def add(self, what: str, number: int, says: str) -> None:
-        """Another line, the `number`-th, is concerned by `what` ("have ..."); `says` begins with
-        "has" or "is".
-        """
+        """Counts line `number` among those that `what` ("have ...") concerns; it `says` "has ..."."""
         self.counts[what] += 1
         if self.counts[what] == 1:
             log(f"warning: line {number} {says}")
@@ -56,8 +55,8 @@ def answer_command(args: argparse.Namespace, tasks: tuple[str, ...]) -> None:
     if loaded.model.copies and args.beam != 1:
         raise ValueError(f"{path} copies words, and has no use for a beam: name another checkpoint")
     lines = [text_of(i, sentence) for i, sentence in enumerate(args.sentence, start=1)]
-    if task.mirrors and all(len(tokenize(sentence)) == 1 for sentence in lines):
-        lines = [" ".join(lines)] if lines else []
+    if lines and task.mirrors and all(len(tokenize(sentence)) == 1 for sentence in lines):
+        lines = [" ".join(lines)]
     typed = not lines and sys.stdin.isatty()
     chunk = 1 if typed else 500  # somebody who types wants each answer at once
     sentences, warnings = map(task.tokenize, lines or stdin_lines()), Warnings()
@@ -82,12 +81,9 @@ def warn_of_guesses(
     """Passes the sentences on; warns of those with words that the vocabulary does not have."""
     for number, tokens in enumerate(sentences, start=1):
         if unknown := vocab.unknown(tokens):
-            says = f"has words that the model does not know ({a_few(unknown)}): its translation"
-            warnings.add(UNKNOWN, number, f"{says} is a guess")
+            says = f"has {UNKNOWN} ({a_few(unknown)}): its translation is a guess"
+            warnings.add(f"have {UNKNOWN}", number, says)
         yield tokens
-
-
-UNKNOWN = "have words that the model does not know"
 
 
 def a_few(words: Iterable[str]) -> str:
@@ -163,8 +159,8 @@ def check(
             says = f"has {len(tokens)} words; the model was trained on up to {longest}, its answers"
             warnings.add(f"have {what}", number, f"{says} to longer ones are likely to be wrong")
         if not loaded.vocab.knows(tokens):
-            says = f"has words that the model does not know ({a_few(loaded.vocab.unknown(tokens))})"
-            warnings.add(UNKNOWN, number, f"{says}: it stays empty")
+            says = f"has {UNKNOWN} ({a_few(loaded.vocab.unknown(tokens))}): it stays empty"
+            warnings.add(f"have {UNKNOWN}", number, says)
         yield tokens
 
 

@@ -80,7 +80,7 @@ def read_lines(path: str | Path) -> list[str]:
 
 
 def too_few(
-    error: ValueError, name: str, lines: int, left_out: int, max_length: int, alike: int = 0
+    error: ValueError, name: str, lines: int, left_out: int, max_length: int, alike: int
 ) -> ValueError:
     """What to raise where the file `name` leaves too little to split: with how many sentences (or
     pairs) it has, how many of these are too long, and how many were there before.

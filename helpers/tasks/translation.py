@@ -47,7 +47,6 @@ class Translation(Task):
         `read_pairs`); the parts share no source sentence. Raises OSError or ValueError if the file
         cannot be used.
         """
-        lines, alike = [], 0
         if corpus is None:
             count = self.per_length * self.max_length
             if count > french.MAX_PAIRS:
@@ -57,18 +56,17 @@ class Translation(Task):
                 )
             texts = french.pairs(count, seed)
         else:
-            lines = [line for line in read_lines(corpus) if line.strip()]
+            lines = read_lines(corpus)
             texts = read_pairs(lines, corpus)
-            alike = len(lines) - len(texts)
+            count = sum(bool(line.strip()) for line in lines)
         rows = [(self.tokenize(source), tokenize(text), plain(text)) for source, text in texts]
         short = [row for row in rows if max(map(len, row[:2])) <= self.max_length]
         left_out = len(rows) - len(short)
         try:
             parts = split(short, seed, group=lambda row: row[0])
         except ValueError as error:
-            name = corpus or "the grammar"
-            count = len(lines) or len(rows)
-            raise too_few(error, name, count, left_out, self.max_length, alike) from None
+            rest = corpus or "the grammar", count, left_out, self.max_length, count - len(rows)
+            raise too_few(error, *rest) from None
         columns = (Splits(*([row[i] for row in part] for part in parts)) for i in range(3))
         sentences, references, written = columns
         vocab, trg_vocab = (Vocab.build(side.train, exact=True) for side in (sentences, references))

@@ -404,6 +404,13 @@ def test_pairs_that_repeat_a_source_are_counted(tmp_path):
         Translation().load(1, str(path))
 
 
+def test_a_wrong_line_is_named_by_its_number_in_the_file(tmp_path):
+    """Blank lines count, since an editor counts them."""
+    path = write(tmp_path / "pairs", ["", "Go.\tVa !", "", "no tab"])
+    with pytest.raises(ValueError, match="pairs: line 4 is not"):
+        Translation().load(1, str(path))
+
+
 @pytest.mark.parametrize("task", ["integers", "patterns"])
 def test_too_few_of_the_generated_say_which_setting(tmp_path, task):
     flags = ["--task", task, "--per-length", "1", "--max-length", "3"]
