@@ -26,7 +26,7 @@ class Warnings:
         self.counts: Counter[str] = Counter()
 
     def add(self, what: str, number: int, says: str) -> None:
-        """Counts line `number` among those that `what` ("have ...") concerns; it `says` "has ..."."""
+        """Counts line `number` among those that "`what`" (have ...); it `says` "has ..."."""
         self.counts[what] += 1
         if self.counts[what] == 1:
             log(f"warning: line {number} {says}")
