@@ -1,17 +1,21 @@
 """How fast is this? `python -m helpers benchmark` measures, in one run: training beside the loop of
 a textbook, decoding in batches beside one sentence at a time, Adam beside torch's, each in turns
 with the other, and compares the medians; and what a training step takes, in time and in memory.
+With `--device cuda` it measures a GPU instead: whether the model learns there what it learns on a
+CPU, and how many words a second it reads in training.
 
 Seconds depend on the machine, ratios less. `Textbook` serves this comparison alone.
 """
 
 import argparse
 import copy
+import io
 import json
 import random
 import re
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from math import isfinite, nan
 from multiprocessing import get_context
@@ -23,13 +27,16 @@ import torch
 from torch import Tensor, nn
 
 from helpers.commands.shell import Parser
-from helpers.data import SPECIALS, Batch, Pair, batches, collate
+from helpers.data import PAD, SPECIALS, Batch, Pair, batches, collate
 from helpers.decoding import decode
 from helpers.model import Seq2Seq, build_model
 from helpers.optim import Adam
 from helpers.runs.checkpoint import write
+from helpers.runs.device import choose_device
+from helpers.runs.loop import Run, fit, prepare
 from helpers.runs.settings import Settings
 from helpers.runs.step import Learner
+from helpers.search.answers import right_answers
 from helpers.training import masked_cross_entropy, set_up
 
 VOCAB = 400  # symbols; the sentences are random
@@ -59,7 +66,7 @@ class Textbook(nn.Module):
         """Returns the logits (B, T, V)."""
         values, final = self.encoder.gru(self.encoder.embedding(src))
         state = torch.tanh(self.encoder.bridge(torch.cat([*final], dim=-1)))
-        mask = torch.arange(src.size(1)) < src_lens.unsqueeze(1)
+        mask = torch.arange(src.size(1), device=src.device) < src_lens.unsqueeze(1)
         logits = []
         for t in range(trg_in.size(1)):
             query = state.unsqueeze(1).expand(-1, values.size(1), -1)
@@ -82,6 +89,7 @@ class TextbookLearner:
         self.optimizer = torch.optim.Adam(model.parameters(), adam.lr, betas, adam.eps)
 
     def step(self, batch: Batch) -> None:
+        batch = batch.to(next(self.model.parameters()).device)
         logits = self.model(batch.src, batch.src_lens, batch.trg_in)
         loss, tokens = masked_cross_entropy(logits, batch.trg_out)
         self.optimizer.zero_grad()
@@ -99,6 +107,8 @@ def in_turns(*contenders: Callable[[], object], rounds: int) -> list[float]:
         for run, times in zip(contenders, seconds, strict=True):
             started = perf_counter()
             run()
+            if torch.cuda.is_initialized():
+                torch.cuda.synchronize()  # a GPU is told what to do, and does it later
             times.append(perf_counter() - started)
     return [median(times[1:]) for times in seconds]
 
@@ -231,8 +241,73 @@ def one_step(length: int, batch_size: int) -> tuple[float, float]:
     return seconds, int(peak[1]) / 1024 if peak else nan
 
 
-def benchmark() -> Iterator[tuple[str, float]]:
-    """All names and values, each as soon as it is known."""
+WIDTHS, BATCH_SIZES = (64, 512), (32, 256, 2048)  # of the models and batches on a GPU
+HALVES = {"float32": None, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+@contextmanager
+def halves(device: str, dtype: torch.dtype | None) -> Iterator[None]:
+    """While it lasts, mixed precision on the device multiplies in `dtype`, if there is one."""
+    usual = torch.get_autocast_dtype(device)
+    torch.set_autocast_dtype(device, dtype or usual)
+    yield
+    torch.set_autocast_dtype(device, usual)
+
+
+def words_per_second(device: str, size: int, batch_size: int) -> Iterator[tuple[str, float]]:
+    """How many target tokens a second are read in training, on the device, by models with so many
+    numbers in embeddings, states and attention: by the textbook's in float32, by ours in each
+    precision. All are given the same four batches, in turns.
+    """
+    settings = Settings.of(device=device, precision="float32", batch_size=batch_size)
+    set_up(settings.run.seed, torch.float32)
+    model = build_model(VOCAB, VOCAB, size, size, size)
+    textbook = TextbookLearner(Textbook(model).to(device), settings)
+    steps = {"textbook, float32": textbook.step}
+    for name, dtype in HALVES.items():
+        chosen = settings.having(amp=dtype is not None)
+        steps[f"ours, {name}"] = Learner(copy.deepcopy(model), chosen, steps=10_000).step
+    same = list(batches(random_pairs(4 * batch_size, 3, 12), batch_size, seed=1, epoch=1))
+
+    def all_batches(step: Callable[[Batch], object], dtype: torch.dtype | None) -> None:
+        with halves(device, dtype):
+            for batch in same:
+                step(batch)
+
+    chosen = [HALVES[name.split(", ")[1]] for name in steps]
+    contenders = [partial(all_batches, *both) for both in zip(steps.values(), chosen, strict=True)]
+    tokens = sum(int((batch.trg_out != PAD).sum()) for batch in same)
+    for name, seconds in zip(steps, in_turns(*contenders, rounds=5), strict=True):
+        yield f"size {size}, batches of {batch_size}, {name}, tokens/s", tokens / seconds
+
+
+def learned(device: str, half: str) -> Iterator[tuple[str, float]]:
+    """What the model of the assignment has learned when it was trained on the device: the share of
+    its 10,000 test sentences that it reverses without a fault; and the seconds of its training.
+    """
+    dtype = HALVES[half]
+    settings = Settings.of(device=device, precision="float32", amp=dtype is not None)
+    with halves(device, dtype):
+        data, model = prepare(settings)
+        started = perf_counter()
+        fit(Run(model, data, settings), report=lambda line: None, bar=io.StringIO())
+        seconds = perf_counter() - started
+    right = right_answers(model, data, data.sentences.test, data.references.test)
+    yield f"model of the assignment, {half}, exact match", sum(right) / len(right)
+    yield f"model of the assignment, {half}, seconds of training", seconds
+
+
+def on_gpu(device: str = "cuda") -> Iterator[tuple[str, float]]:
+    """All names and values of a GPU."""
+    for size in WIDTHS:
+        for batch_size in BATCH_SIZES:
+            yield from words_per_second(device, size, batch_size)
+    for half in HALVES:
+        yield from learned(device, half)
+
+
+def on_cpu() -> Iterator[tuple[str, float]]:
+    """All names and values of a CPU, each as soon as it is known."""
     settings = Settings.of()
     for lengths in ((3, 12), (30, 50)):
         for dtype in (torch.float32, torch.float64):
@@ -261,9 +336,12 @@ def benchmark() -> Iterator[tuple[str, float]]:
 
 def run(args: argparse.Namespace) -> None:
     """Measure training, decoding and Adam beside plainer ways, and how a step grows."""
-    values = {}
-    for name, value in benchmark():
-        rounded = float(f"{value:.3g}")
+    values, device = {}, choose_device(args.device)
+    if device == "cuda":
+        values["GPU"] = f"{torch.cuda.get_device_name()}, torch {torch.__version__}"
+        print(f"GPU: {values['GPU']}", flush=True)
+    for name, value in on_gpu() if device == "cuda" else on_cpu():
+        rounded = round(value, 4) if "exact match" in name else float(f"{value:.3g}")
         print(f"{name}: {rounded:g}", flush=True)
         values[name] = rounded if isfinite(rounded) else None  # JSON has no NaN
     if args.json:
@@ -271,6 +349,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def add_arguments(parser: Parser) -> None:
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="(default: cpu)")
     parser.add_argument(
         "--json", type=output_file, metavar="FILE", help="write the values to this file, too"
     )

@@ -174,7 +174,7 @@ def test_the_names_of_all_that_is_measured(monkeypatch):
     pool = mock.MagicMock()
     pool.return_value.__enter__.return_value.submit.return_value.result.return_value = (2.0, 3.0)
     monkeypatch.setattr(benchmark, "ProcessPoolExecutor", pool)
-    names = dict(benchmark.benchmark())
+    names = dict(benchmark.on_cpu())
     assert len(names) == len(asked) + 2 * len(benchmark.GROWTH)
     measures = dict(zip(names, asked, strict=False))
     for lengths, named in (((3, 12), "3 to 12"), ((30, 50), "30 to 50")):
@@ -200,7 +200,7 @@ def test_the_names_of_all_that_is_measured(monkeypatch):
 
 def test_one_name_and_value_a_line_and_the_same_in_a_file(tmp_path, monkeypatch):
     measured = {"training, textbook / ours": 2.34567, "step, seconds": 0.000123456, "MiB": nan}
-    monkeypatch.setattr(benchmark, "benchmark", lambda: iter(measured.items()))
+    monkeypatch.setattr(benchmark, "on_cpu", lambda: iter(measured.items()))
     out, err = run("benchmark", "--json", tmp_path / "values.json")
     assert out == "training, textbook / ours: 2.35\nstep, seconds: 0.000123\nMiB: nan\n"
     values = json.loads((tmp_path / "values.json").read_text())
@@ -210,3 +210,61 @@ def test_one_name_and_value_a_line_and_the_same_in_a_file(tmp_path, monkeypatch)
     assert "must be a file in an existing folder" in err and err.count("\n") == 1
     _, err = run("benchmark", "--json", tmp_path, status=2)
     assert f"not '{tmp_path}'" in err and err.count("\n") == 1
+
+
+@pytest.fixture
+def precisions(monkeypatch):
+    """In which each `Learner` multiplies while it is at work."""
+    seen, whole = [], benchmark.Learner.step
+
+    def spy(self, batch):
+        seen.append((self.run.amp, torch.get_autocast_dtype("cpu")))
+        return whole(self, batch)
+
+    monkeypatch.setattr(benchmark.Learner, "step", spy)
+    return seen
+
+
+def test_words_a_second_in_each_precision(monkeypatch, precisions):
+    """What stands under a name is what was timed, and all read the same batches."""
+    monkeypatch.setattr(benchmark, "VOCAB", 9)
+    seen, usual = [], torch.get_autocast_dtype("cpu")
+
+    def in_turns(*contenders, rounds):
+        for contender in contenders:
+            precisions.clear()
+            contender()
+            seen.append(list(precisions))
+        return [1.0, 2.0, 4.0, 8.0]
+
+    monkeypatch.setattr(benchmark, "in_turns", in_turns)
+    speeds = dict(benchmark.words_per_second("cpu", 4, 2))
+    kinds = ["textbook, float32", "ours, float32", "ours, float16", "ours, bfloat16"]
+    assert [*speeds] == [f"size 4, batches of 2, {kind}, tokens/s" for kind in kinds]
+    textbook, *ours = speeds.values()
+    tokens = sum(len(trg) + 1 for _, trg in benchmark.random_pairs(8, 3, 12))
+    assert [textbook, *ours] == [tokens, tokens / 2, tokens / 4, tokens / 8]
+    halves = [(False, usual), (True, torch.float16), (True, torch.bfloat16)]
+    assert seen == [[], *([half] * 4 for half in halves)]
+    assert torch.get_autocast_dtype("cpu") == usual
+
+
+@pytest.mark.parametrize("half", benchmark.HALVES)
+def test_what_is_learned_is_counted_on_the_test_set(half, precisions, monkeypatch):
+    tiny = Settings.of(per_length=4, epochs=1, precision="float32", emb_size=4, hidden_size=4)
+    monkeypatch.setattr(
+        benchmark, "Settings", mock.Mock(of=lambda **given: tiny.having(amp=given["amp"]))
+    )
+    monkeypatch.setattr(benchmark, "right_answers", lambda model, data, *rest: [True, True, False])
+    values = dict(benchmark.learned("cpu", half))
+    name = f"model of the assignment, {half}"
+    assert values[f"{name}, exact match"] == 2 / 3 and values[f"{name}, seconds of training"] > 0
+    dtype = benchmark.HALVES[half] or torch.get_autocast_dtype("cpu")
+    assert {*precisions} == {(half != "float32", dtype)}
+
+
+def test_without_a_gpu_there_is_nothing_to_measure(tmp_path):
+    if not torch.cuda.is_available():
+        _, err = run("benchmark", "--device", "cuda", "--json", tmp_path / "gpu.json", status=2)
+        assert "there is no GPU" in err and err.count("\n") == 1
+        assert not (tmp_path / "gpu.json").exists()
