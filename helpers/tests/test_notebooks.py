@@ -369,6 +369,7 @@ PRINTED = {
     "integers, exact match of the Trans": ("04_evaluation", "| Transformer | {} |"),
     "patterns continued": ("04_evaluation", "patterns: sequence accuracy {} of"),
     "English to French": ("04_evaluation", "GRU, Bahdanau: exact match {} of"),
+    "trained on a GPU": ("03_training", "reverses\n{} of its test sentences"),
     "any length: seeds": ("04_evaluation", "all words unseen: {} seeds without a fault\n"),
 }
 

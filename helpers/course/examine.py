@@ -1,0 +1,183 @@
+"""All checks of one student's files. Each row is tried in a process of its own, in a folder of its
+own; the comparison with what is right happens here, where no line of a student's code is run.
+"""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import monotonic
+from typing import NamedTuple
+
+import torch
+
+from helpers.course.checks import Numbers
+from helpers.course.rows import ROWS, Check, Row
+from helpers.course.sheet import Sheet
+from helpers.course.source import graft
+
+ROW_SECONDS, ALL_SECONDS = 20, 300
+ROOT = Path(__file__).parents[2]
+NEEDED = ("__init__.py", "checks.py", "rows.py", "runner.py")  # of this folder
+
+
+class Result(NamedTuple):
+    """How a check ended: the points that were given, and what came if it was not right."""
+
+    row: Row
+    check: Check
+    points: int
+    came: str | None
+
+    def line(self) -> str:
+        """For the student, in one line."""
+        head = f"{self.row.label:3} {self.points}/{self.check.points}  {self.check.name}: "
+        if self.came is None:
+            return head + self.check.expected
+        return f"{head}expected {self.check.expected}; {self.came} (section {self.row.section})"
+
+
+def examine(
+    sheet: Sheet,
+    files: dict[str, str],
+    labels: Sequence[str] = (),
+    user: str | None = None,
+    loud: bool = False,
+) -> Iterator[list[Result]]:
+    """The results of each row, or of those with the `labels`, in order, each as soon as it is
+    known. `files` holds a student's modules by name. Their code runs as `user`, if there is one;
+    what it prints is shown if `loud`.
+    """
+    rows = [row for row in ROWS if row.checks and (not labels or row.label in labels)]
+    deadline = monotonic() + ALL_SECONDS
+    with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
+        yield from pool.map(lambda row: try_row(sheet, files, row, deadline, user, loud), rows)
+
+
+def try_row(
+    sheet: Sheet, files: dict[str, str], row: Row, deadline: float, user: str | None, loud: bool
+) -> list[Result]:
+    seconds = min(ROW_SECONDS, deadline - monotonic())
+    if seconds <= 0:
+        return lost(row, f"not tried: {ALL_SECONDS} seconds are over")
+    try:
+        program = program_of(sheet, files, row)
+    except (SyntaxError, ValueError, RecursionError) as error:
+        return lost(row, " ".join(str(error).split())[:200])
+    with TemporaryDirectory(ignore_cleanup_errors=True) as place:
+        prepare(Path(place), program, sheet.given[row.label], user)
+        end = run(Path(place), row, seconds, user, loud)
+        outcomes = [read(Path(place, f"outcome{i}.pt")) for i in range(len(row.checks))]
+    expected = zip(row.checks, outcomes, sheet.expected[row.label], strict=True)
+    return [judge(row, check, sheet.given[row.label], came, right, end)
+            for check, came, right in expected]  # fmt: skip
+
+
+def lost(row: Row, why: str) -> list[Result]:
+    return [Result(row, check, 0, why) for check in row.checks]
+
+
+def program_of(sheet: Sheet, files: dict[str, str], row: Row) -> dict[str, str]:
+    """The modules with the student's functions of one row. Raises ValueError where there is none,
+    and SyntaxError.
+    """
+    program, names = dict(sheet.files), {}
+    for function in row.functions:
+        module, _, name = function.partition(".")
+        names.setdefault(module, []).append(name)
+    for module, functions in names.items():
+        if module not in files:
+            raise ValueError(f"there is no file {module}.py")
+        try:
+            program[module] = graft(sheet.files[module], files[module], functions)
+        except ValueError as error:
+            raise ValueError(f"{module}.py: {error}") from None
+        except SyntaxError as error:
+            raise SyntaxError(f"{module}.py, line {error.lineno}: {error.msg}") from None
+    return program
+
+
+def prepare(place: Path, program: dict[str, str], given: list[Numbers], user: str | None) -> None:
+    """Fills the folder in which a row is tried."""
+    course = place / "helpers" / "course"
+    course.mkdir(parents=True)
+    (place / "helpers" / "__init__.py").touch()
+    for name in NEEDED:
+        shutil.copyfile(Path(__file__).with_name(name), course / name)
+    for name, source in program.items():
+        (place / "helpers" / f"{name}.py").write_text(source, encoding="utf-8")
+    torch.save(given, place / "given.pt")
+    if user:
+        place.chmod(0o755)
+        for path in (place, *place.rglob("*")):
+            shutil.chown(path, user)
+
+
+def run(place: Path, row: Row, seconds: float, user: str | None, loud: bool) -> str | None:
+    """Lets the row's process run to its end, or not; returns why it did not come that far."""
+    job = json.dumps({"label": row.label, "hidden": [] if loud else [str(ROOT)]})
+    options = {"user": user, "group": "nogroup", "extra_groups": []} if user else {}
+    child = subprocess.Popen(
+        [sys.executable, "-s", "-B", "-m", "helpers.course.runner", job],
+        cwd=place,
+        env={"PATH": os.defpath, "HOME": str(place), "OMP_NUM_THREADS": "1"} | windows(),
+        stdin=subprocess.DEVNULL,
+        stdout=sys.stderr if loud else subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        **options,
+    )
+    try:
+        status = child.wait(seconds)
+        return f"its process ended with status {status}" if status else None
+    except subprocess.TimeoutExpired:
+        return f"stopped after {seconds:.0f} seconds"
+    finally:
+        with suppress(ProcessLookupError, PermissionError, AttributeError):
+            os.killpg(child.pid, signal.SIGKILL)
+        child.kill()
+        child.wait()
+
+
+def windows() -> dict[str, str]:
+    return {name: os.environ[name] for name in ("SYSTEMROOT", "TEMP") if name in os.environ}
+
+
+def read(path: Path) -> object:
+    """What a process has left behind: tensors, text, or nothing that could be read."""
+    try:
+        return torch.load(path, weights_only=True)
+    except Exception:
+        return None
+
+
+def judge(
+    row: Row,
+    check: Check,
+    given: list[Numbers],
+    came: object,
+    expected: list[Numbers],
+    end: str | None,
+) -> Result:
+    """Compares the outcomes of all sets of numbers; points are given if all are right."""
+    if isinstance(came, str):
+        return Result(row, check, 0, f"came {came}")
+    if not isinstance(came, list) or len(came) != len(given):
+        return Result(row, check, 0, end or "nothing came")
+    for numbers, outcome, right in zip(given, came, expected, strict=True):
+        if isinstance(outcome, str):
+            return Result(row, check, 0, f"came {outcome}")
+        try:
+            wrong = check.judge(numbers, outcome, right)
+        except Exception as error:
+            wrong = f"numbers of another kind ({type(error).__name__})"
+        if wrong:
+            return Result(row, check, 0, f"came {wrong}")
+    return Result(row, check, check.points, None)

@@ -1,0 +1,99 @@
+"""The process in which a student's functions run: it is given numbers, and returns numbers.
+
+    python -m helpers.course.runner JOB
+
+runs in a folder of its own that holds a copy of `helpers` with the functions of one row. JOB is a
+JSON object: the label of the row, and folders that must not be read. The numbers are in given.pt;
+for each check that is done there is outcome0.pt, outcome1.pt, ...
+
+What a student's code must not do here is refused by an audit hook, and limits hold for memory,
+time and the size of files. That deters; it is no sandbox. Nothing of value is in this process.
+"""
+
+import json
+import os
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+
+GIB = 2**30
+WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+REFUSED = ("os.fork", "os.exec", "os.posix_spawn", "os.spawn", "os.system", "os.kill", "pty.spawn")
+REFUSED += ("subprocess.", "socket.", "ctypes.", "signal.pthread_kill")
+CHANGES = ("os.remove", "os.rename", "os.rmdir", "os.truncate", "os.link", "os.symlink", "os.mkdir")
+CHANGES += ("os.chmod", "os.chown", "shutil.")
+
+
+def guard(folder: Path, hidden: list[str]) -> None:
+    """From here on this process writes below `folder` only, reads nothing `hidden`, and starts no
+    other process.
+    """
+    open_to_all = [os.path.realpath(path) for path in (folder, sys.prefix, sys.base_prefix)]
+    shut = [os.path.realpath(path) for path in hidden]
+
+    def below(path: object, places: list[str]) -> bool:
+        if isinstance(path, int):
+            return False
+        path = os.path.realpath(os.fsdecode(path))
+        return any(path == place or path.startswith(place + os.sep) for place in places)
+
+    def hook(event: str, args: tuple) -> None:
+        if event.startswith(REFUSED):
+            raise PermissionError(f"{event} is refused")
+        if event == "open" and not isinstance(args[0], int):
+            path, _, flags = args
+            if flags & WRITES and not below(path, open_to_all[:1]) and path != os.devnull:
+                raise PermissionError("writing outside the folder is refused")
+            if below(path, shut) and not below(path, open_to_all):
+                raise PermissionError("reading this file is refused")
+        elif event.startswith(CHANGES):
+            paths = [path for path in args[:2] if isinstance(path, str | bytes | os.PathLike)]
+            if not all(below(path, open_to_all[:1]) for path in paths):
+                raise PermissionError(f"{event} outside the folder is refused")
+
+    sys.addaudithook(hook)
+
+
+def limit() -> None:
+    """Memory, processor time and file size, where the system knows such limits."""
+    with suppress(ImportError, ValueError, OSError):
+        import resource
+
+        limits = {"AS": 8 * GIB, "CPU": 60, "FSIZE": 2**26, "CORE": 0}
+        for name, value in limits.items():
+            resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (value, value))
+
+
+def attempt(trial, numbers: dict) -> dict | str:
+    """What came of a trial, or what went wrong, in a line."""
+    try:
+        outcome = trial(numbers)
+        return {name: torch.as_tensor(value).detach().clone() for name, value in outcome.items()}
+    except NotImplementedError as error:
+        return f"not written yet ({error})"
+    except BaseException as error:  # noqa: B036 - SystemExit, too
+        return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+
+
+def run(label: str, hidden: list[str]) -> None:
+    torch.set_default_dtype(torch.float64)
+    torch.set_num_threads(1)
+    sets = torch.load("given.pt", weights_only=True)
+    limit()
+    guard(Path.cwd(), hidden)
+    try:
+        from helpers.course.rows import BY_LABEL
+    except BaseException as error:  # noqa: B036
+        torch.save(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}", "outcome0.pt")
+        raise
+    for i, check in enumerate(BY_LABEL[label].checks):
+        outcomes = [attempt(check.trial, numbers) for numbers in sets]
+        torch.save(outcomes, f"outcome{i}.part")
+        os.replace(f"outcome{i}.part", f"outcome{i}.pt")
+
+
+if __name__ == "__main__":
+    job = json.loads(sys.argv[1])
+    run(job["label"], job["hidden"])
