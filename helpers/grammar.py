@@ -94,8 +94,8 @@ def random_sentence(rng: random.Random) -> tuple[str, ...]:
 
 def sentences(per_length: int, max_words: int = 12, seed: int = 1) -> list[tuple[str, ...]]:
     """Distinct sentences of 1 to `max_words` words, up to `per_length` of each length, in random
-    order. The shortest have less to give: one word is any of the lexicon, and not many can be said
-    in two. Raises ValueError if `per_length` is less than 1 or `max_words` not between 3 and 25,
+    order. There are fewer of the shortest: one word is any of the lexicon, and two are seldom drawn.
+    Raises ValueError if `per_length` is less than 1 or `max_words` not between 3 and 25,
     beyond which the grammar hardly ever goes.
     """
     if per_length < 1:
