@@ -7,6 +7,7 @@ decoding, metrics    writing word by word; how good is what was written (4)
 plotting, notebook   charts; source code and figures on a page (all)
 tasks/, models/      integers, patterns, translation; other attentions, cells, architectures
 search/, runs/       beam search, copying; settings, checkpoints, GPU, processes, curves, speed
+course/              the assignment handed out: student edition, checks, grader
 commands/, tests/    `python -m helpers`, a file for each command; the tests
 """
 

@@ -7,7 +7,17 @@ Results go to stdout, progress and warnings to stderr. A mistake in the input en
 import threading
 from functools import partial
 
-from helpers.commands import benchmark, evaluate, reverse, seeds, train, translate
+from helpers.commands import (
+    benchmark,
+    check,
+    evaluate,
+    grade,
+    handout,
+    reverse,
+    seeds,
+    train,
+    translate,
+)
 from helpers.commands.shell import Parser, guarded, quiet
 
 COMMANDS = {
@@ -17,6 +27,9 @@ COMMANDS = {
     "translate": translate,
     "benchmark": benchmark,
     "seeds": seeds,
+    "handout": handout,
+    "check": check,
+    "grade": grade,
 }
 
 

@@ -8,14 +8,20 @@ Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 def definitions(tree: ast.Module) -> dict[str, Definition]:
     """Functions, classes and methods by their names, a method as "Class.method"."""
-    found = {}
+    known = {}
     for node in tree.body:
         if isinstance(node, Definition):
-            found[node.name] = node
+            known[node.name] = node
         if isinstance(node, ast.ClassDef):
             methods = (part for part in node.body if isinstance(part, Definition))
-            found |= {f"{node.name}.{method.name}": method for method in methods}
-    return found
+            known |= {f"{node.name}.{method.name}": method for method in methods}
+    return known
+
+
+def functions(source: str) -> set[str]:
+    """The names of all functions and methods."""
+    known = definitions(ast.parse(source))
+    return {name for name, node in known.items() if not isinstance(node, ast.ClassDef)}
 
 
 def body_of(node: Definition) -> list[ast.stmt]:
@@ -27,12 +33,12 @@ def blank(source: str, bodies: dict[str, str]) -> str:
     """The source with other `bodies` for some functions; signature and docstring stay, and so does
     every other character. Raises ValueError for a function that is not there.
     """
-    lines, found = source.splitlines(keepends=True), definitions(ast.parse(source))
+    lines, known = source.splitlines(keepends=True), definitions(ast.parse(source))
     for name in bodies:
-        if name not in found:
+        if name not in known:
             raise ValueError(f"no function {name}")
-    for name in sorted(bodies, key=lambda name: -found[name].lineno):  # the last one first
-        first, *_ = body = body_of(found[name])
+    for name in sorted(bodies, key=lambda name: -known[name].lineno):  # the last one first
+        first, *_ = body = body_of(known[name])
         indent = " " * first.col_offset
         new = [indent + line + "\n" for line in bodies[name].splitlines()]
         lines[first.lineno - 1 : body[-1].end_lineno] = new
@@ -93,22 +99,22 @@ def named(tree: ast.Module) -> Iterator[tuple[str, ast.stmt]]:
 
 def words(node: ast.AST) -> set[str]:
     """All names and attributes that occur in a piece of source, and what it imports."""
-    found = set()
+    known = set()
     for part in ast.walk(node):
         if isinstance(part, ast.Name):
-            found.add(part.id)
+            known.add(part.id)
         elif isinstance(part, ast.Attribute):
-            found.add(part.attr)
+            known.add(part.attr)
         elif isinstance(part, ast.Import | ast.ImportFrom):
             names = [getattr(part, "module", None) or "", *(alias.name for alias in part.names)]
-            found.update(".".join(names).split("."))
-    return found
+            known.update(".".join(names).split("."))
+    return known
 
 
 def long_lines(source: str, names: Iterable[str], least: int = 25) -> set[str]:
     """The lines of the bodies of some functions that have so many characters at least."""
-    lines, found = source.splitlines(), definitions(ast.parse(source))
-    bodies = (body_of(found[name]) for name in names)
+    lines, known = source.splitlines(), definitions(ast.parse(source))
+    bodies = (body_of(known[name]) for name in names)
     whole = (line.strip() for first, *rest in bodies
              for line in lines[first.lineno - 1 : (rest or [first])[-1].end_lineno])  # fmt: skip
     return {line for line in whole if len(line) >= least}

@@ -370,7 +370,17 @@ def test_a_flag_says_where_it_means_something():
 
 
 def test_every_command_has_help():
-    assert set(COMMANDS) == {"train", "evaluate", "reverse", "translate", "benchmark", "seeds"}
+    assert set(COMMANDS) == {
+        "train",
+        "evaluate",
+        "reverse",
+        "translate",
+        "benchmark",
+        "seeds",
+        "handout",
+        "check",
+        "grade",
+    }
     everything, _ = run("--help")
     for name, command in COMMANDS.items():
         out, err = run(name, "--help")

@@ -36,7 +36,7 @@ def imports(source):
 
 def test_the_top_level_is_the_assignment():
     assert TOP == sorted(name for names in ORDER for name in names)
-    assert FOLDERS == {"tasks", "models", "search", "runs", "commands", "tests"}
+    assert FOLDERS == {"tasks", "models", "search", "runs", "course", "commands", "tests"}
     says = helpers.__doc__
     listed = [line.split("  ")[0].split(", ") for line in says.strip().splitlines()[2:]]
     assert listed[: len(ORDER)] == ORDER, "it is read in this order"
