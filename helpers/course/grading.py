@@ -61,7 +61,7 @@ def find_submissions(path: Path) -> list[Path]:
     """Raises ValueError if there is none."""
     if not path.exists():
         raise ValueError(f"{path} does not exist")
-    if path.is_file() or any(places(path, f"{name}.py") for name in MODULES):
+    if path.is_file() or any(places(path, f"{name}.py", deep=False) for name in MODULES):
         paths = [path]
     else:
         paths = [child for child in sorted(path.iterdir())
@@ -75,9 +75,10 @@ def find_submissions(path: Path) -> list[Path]:
     return paths
 
 
-def places(folder: Path, name: str) -> list[Path]:
-    """Where a module of a submission may be: in its `helpers`, or flat."""
-    paths = [*folder.glob(f"helpers/{name}"), *folder.glob(name), *folder.glob(f"*/helpers/{name}")]
+def places(folder: Path, name: str, deep: bool = True) -> list[Path]:
+    """Where a module of a submission may be: in its `helpers`, or flat; or one folder below."""
+    patterns = [f"helpers/{name}", name] + deep * [f"*/helpers/{name}"]
+    paths = [path for pattern in patterns for path in folder.glob(pattern)]
     return [path for path in paths if path.is_file() and not path.is_symlink()]
 
 
@@ -86,7 +87,8 @@ def read_submission(path: Path) -> dict[str, str]:
     files = {}
     for module in MODULES:
         with suppress(OSError, ValueError, zipfile.BadZipFile, RuntimeError):
-            if content := read_module(path, f"{module}.py"):
+            content = read_module(path, f"{module}.py")
+            if content is not None:
                 files[module] = content.decode("utf-8-sig")
     return files
 

@@ -36,7 +36,7 @@ python3 -m venv /autograder/venv
 RUN = """#!/usr/bin/env bash
 cd /autograder/source
 /autograder/venv/bin/python -m helpers grade /autograder/submission --csv /autograder/grades.csv
-cp /autograder/grades/submission/results.json /autograder/results/results.json
+cp /autograder/grades/*/results.json /autograder/results/results.json
 """
 
 
