@@ -20,7 +20,7 @@ from tempfile import gettempdir
 
 from tqdm import tqdm
 
-from helpers.course.examine import Result, examine, lost, program_of
+from helpers.course.examine import Result, examine, identity, lost, program_of
 from helpers.course.rows import EVERYWHERE, ROWS
 from helpers.course.sheet import MODULES, Sheet, make_sheet
 from helpers.course.source import words
@@ -200,7 +200,7 @@ def nobody() -> str | None:
         return None
     with suppress(OSError, LookupError, ValueError, subprocess.SubprocessError):
         trial = [sys.executable, "-c", "import torch"]
-        options = {"user": "nobody", "extra_groups": [], "cwd": gettempdir(), "timeout": 60}
+        options = {"cwd": gettempdir(), "timeout": 60, **identity("nobody")}
         if subprocess.run(trial, capture_output=True, **options).returncode == 0:
             return "nobody"
     return None

@@ -52,7 +52,7 @@ About 7 lines."""},
             Check("forward states", 3, "states[..., :H], of the GRU that reads from left to right",
                   checks.forward_states),
             Check("backward states", 3, "states[..., H:], the same whatever padding follows the "
-                  "words, and 0 on padding", checks.backward_states),
+                  "words, and 0 on padding; sources in any order", checks.backward_states),
             Check("first state", 2, "(B, H), from the final states of both directions",
                   checks.first_state),
         ),
@@ -146,8 +146,8 @@ One norm over all gradients together; one factor for all of them, where that nor
 max_norm. The gradients change in place. Some parameters have none. About 5 lines."""},
         checks.give_a6,
         (
-            Check("norm", 2, "the global norm before clipping is returned", checks.norm_before,
-                  checks.roughly),
+            Check("norm", 2, "the global norm before clipping, of all gradients that there are",
+                  checks.norm_before, checks.roughly),
             Check("one factor", 4, "a joint norm of max_norm, in the same direction",
                   checks.clipped, checks.roughly),
             Check("short gradients", 2, "stay as they are", checks.not_clipped, checks.roughly),
@@ -164,8 +164,8 @@ all steps into logits (B, T, V); the weights are (B, T, S). About 9 lines."""},
         (
             Check("logits", 3, "(B, T, V), one for each step", checks.forced_logits),
             Check("weights", 2, "(B, T, S), one row for each step", checks.forced_weights),
-            Check("true words", 3, "a step reads the word of its own place, those before it "
-                  "through the state, none after it", checks.true_words),
+            Check("true words", 3, "a step reads the word of its own place, and none after it",
+                  checks.true_words),
         ),
     ),
     Row(
@@ -226,7 +226,8 @@ Hits at the same place by the number of reference tokens, over all sentences. Ab
         checks.give_a11,
         (
             Check("matches", 1, "a bool for each pair", checks.found_matches),
-            Check("exact match", 1, "the share of matches", checks.share_of_matches),
+            Check("exact match", 1, "the share of matches, 0 without sentences",
+                  checks.share_of_matches),
             Check("tokens", 2, "the share of reference tokens that stand at their place",
                   checks.share_of_tokens),
         ),
