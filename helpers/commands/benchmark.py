@@ -250,8 +250,10 @@ def halves(device: str, dtype: torch.dtype | None) -> Iterator[None]:
     """While it lasts, mixed precision on the device multiplies in `dtype`, if there is one."""
     usual = torch.get_autocast_dtype(device)
     torch.set_autocast_dtype(device, dtype or usual)
-    yield
-    torch.set_autocast_dtype(device, usual)
+    try:
+        yield
+    finally:
+        torch.set_autocast_dtype(device, usual)
 
 
 def words_per_second(device: str, size: int, batch_size: int) -> Iterator[tuple[str, float]]:

@@ -15,7 +15,7 @@ def run(args: argparse.Namespace) -> None:
     files = {}
     for name in MODULES:
         if (path := HOUSE / f"{name}.py").exists():
-            files[name] = path.read_text(encoding="utf-8")
+            files[name] = path.read_text(encoding="utf-8-sig", errors="replace")
     points = total = 0
     for results in examine(stored_sheet(), files, args.rows, loud=True):
         for result in results:

@@ -15,16 +15,35 @@ Shapes: B batch, S source length, T target length, E embedding, H hidden, A atte
 
 from collections.abc import Callable
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from helpers import decoding, metrics, model, optim, training
 from helpers.data import BOS, EOS, PAD, SPECIALS, Vocab
 
 Numbers = dict[str, Tensor]  # what is given, or what came out; strings name what a number is
 Judge = Callable[[Numbers, Numbers, Numbers], str | None]  # of given, outcome and expected outcome
+
+
+class Later:
+    """A module of `helpers` that is imported when it is first used, which is in a trial. The
+    judges, in another process, go on if a student's file cannot be imported.
+    """
+
+    def __init__(self, name: str):
+        vars(self)["module"] = f"helpers.{name}"
+
+    def __getattr__(self, name: str):
+        return getattr(import_module(vars(self)["module"]), name)
+
+    def __setattr__(self, name: str, value: object):
+        setattr(import_module(vars(self)["module"]), name, value)
+
+
+decoding, metrics, model = Later("decoding"), Later("metrics"), Later("model")
+optim, training = Later("optim"), Later("training")
 CLOSE = {"rtol": 1e-6, "atol": 1e-9}  # float64; the order of operations may differ
 
 
@@ -41,6 +60,8 @@ def difference(name: str, own: Tensor, right: Tensor, **close: float) -> str | N
     if own.shape != right.shape:
         return f"{name} of shape {tuple(own.shape)} instead of {tuple(right.shape)}"
     own, right = own.double(), right.double()
+    if own.isnan().any() and not right.isnan().any():
+        return f"{name} with a nan in it, which is no number"
     if torch.allclose(own, right, **CLOSE | close):
         return None
     if right.dim() == 0:
@@ -206,6 +227,8 @@ def no_padding(given: Numbers, came: Numbers, expected: Numbers) -> str | None:
         largest = weights[~given["mask"]].abs().max().item()
         if largest != 0:
             return f"a weight of {largest:.3g} on padding"
+        if not (weights[given["mask"]] > 0).all():
+            return "words without a weight above 0"
     return None
 
 
@@ -221,8 +244,8 @@ def whole_context(given: Numbers) -> Numbers:
 def weighted_sum(given: Numbers, came: Numbers, expected: Numbers) -> str | None:
     """The context that follows from the student's own weights."""
     weights = came["weights"]
-    if weights.shape != given["mask"].shape or not weights.abs().sum() > 0:
-        return f"no weights to judge it by, of shape {tuple(weights.shape)}"
+    if weights.shape != given["mask"].shape or not (weights > 0).sum(dim=1).max() > 1:
+        return "no weights of several places to judge it by"
     right = torch.einsum("bs,bsh->bh", weights, given["values"])
     return difference("context", came["context"], right)
 
@@ -381,7 +404,8 @@ def without_gradient(given: Numbers) -> Numbers:
     run.step(2)
     kept = {name: after[name] - before[name] for name in before}
     counts = [int(run.adam.state[param]["step"]) for param in run.params]
-    own = {"change of q": moved["q"], "steps of p beyond q": tensor(counts[0] - counts[1])}
+    own = {"change of q": moved["q"], "whether p moves": (moved["p"] != 0).any()}
+    own |= {"steps of p beyond q": tensor(counts[0] - counts[1])}
     return own | named("change of the ", kept)
 
 
@@ -405,6 +429,8 @@ def follows_from_moments(given: Numbers, came: Numbers, expected: Numbers) -> st
             first, second = (part / (1 - beta**t)
                              for part, beta in zip((mean, square), BETAS, strict=True))  # fmt: skip
             step = f"step {t} of {name}"
+            if came[step].shape != expected[step].shape or not (came[step] != 0).all():
+                return f"no {step}"
             if wrong := difference(step, came[step], -LR * first / second.sqrt()):
                 return wrong
     return None
@@ -425,6 +451,8 @@ def eps_outside(given: Numbers, came: Numbers, expected: Numbers) -> str | None:
     for name in ("p", "q"):
         mean, square = (came[f"{kind} of {name}"] for kind in ("mean", "square"))
         own, right = came[name].abs(), mean.abs() / (square.sqrt() + EPS)
+        if own.shape != expected[name].shape or not (own != 0).all():
+            return f"no step of {name}"
         what = f"step of {name}, divided by its norm,"
         if wrong := difference(what, own / own.norm(), right / right.norm(), rtol=1e-5):
             return wrong
@@ -443,7 +471,7 @@ def clip(given: Numbers, max_norm: float, *more: Tensor) -> tuple[Tensor, Number
     params = [torch.zeros_like(given[name]).requires_grad_() for name in ("p", "q")]
     for name, param in zip(("p", "q"), params, strict=True):
         param.grad = given[name].clone()
-    norm = optim.clip_grad_norm([*params, *more], max_norm)
+    norm = optim.clip_grad_norm(iter([*params, *more]), max_norm)  # as from model.parameters()
     return tensor(norm).double(), {f"gradient of {name}": tensor(param.grad)
                                    for name, param in zip("pq", params, strict=True)}  # fmt: skip
 
@@ -603,14 +631,15 @@ def several_batches(given: Numbers) -> Numbers:
 # A10: greedy decoding
 
 
-class Scribe:
+class Scribe(nn.Module):
     """Stand-in for a model: it spells its source backwards as long as it reads its own last word
     as the previous one, and then ends, or, if it is `endless`, does not. What it writes after the
     end is nonsense.
     """
 
     def __init__(self, given: Numbers, endless: bool):
-        self.noise, self.endless, self.longest = given["noise"], endless, 0
+        super().__init__()
+        self.noise, self.endless, self.longest = nn.Parameter(given["noise"]), endless, 0
 
     def start(self, src: Tensor, src_lens: Tensor) -> tuple[Tensor, ...]:
         before = torch.full_like(src_lens, BOS)

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import zipfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -73,10 +74,13 @@ def try_row(
         return lost(row, f"not tried: {ALL_SECONDS} seconds are over")
     try:
         program = program_of(sheet, files, row)
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+    except Exception as error:  # whatever a file that is no Python may raise
         return lost(row, printable(str(error)) or f"too deeply nested ({type(error).__name__})")
     with folder() as place:
-        prepare(place, program, sheet.given[row.label], user)
+        try:
+            prepare(place, program, sheet.given[row.label], user)
+        except OSError as error:
+            return lost(row, f"no place to try it: {error.strerror}")
         end = run(place, row, seconds, user, loud)
         outcomes = [read(place / f"outcome{i}.pt") for i in range(len(row.checks))]
     expected = zip(row.checks, outcomes, sheet.expected[row.label], strict=True)
@@ -147,7 +151,7 @@ def run(place: Path, row: Row, seconds: float, user: str | None, loud: bool) -> 
     """Lets the row's process run to its end, or not; returns why it did not come that far."""
     job = json.dumps({"label": row.label, "hidden": [] if loud else [str(ROOT), "/proc"]})
     child = subprocess.Popen(
-        [sys.executable, "-s", "-B", "-m", "helpers.course.runner", job],
+        [sys.executable, "-s", "-B", "-u", "-m", "helpers.course.runner", job],
         cwd=place,
         env={"PATH": os.defpath, "HOME": str(place), "OMP_NUM_THREADS": "1"} | windows(),
         stdin=subprocess.DEVNULL,
@@ -188,6 +192,9 @@ def read(path: Path) -> object:
     try:
         if path.is_symlink() or not path.is_file() or path.stat().st_size > LARGEST:
             return None
+        with zipfile.ZipFile(path) as archive:
+            if sum(entry.file_size for entry in archive.infolist()) > LARGEST:
+                return None
         content = torch.load(path, weights_only=True, map_location="cpu")
         outcomes = content if isinstance(content, list) else []
         parts = [part for outcome in outcomes if isinstance(outcome, dict)

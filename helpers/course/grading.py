@@ -31,26 +31,26 @@ LARGEST = 1_000_000  # bytes of a file
 
 def run(args: argparse.Namespace) -> None:
     """Grade each submission in a folder: a table, and for each student a report."""
+    if not args.csv.parent.is_dir() or args.csv.is_dir() or not args.csv.suffix:
+        raise ValueError(f"--csv must be NAME.csv in an existing folder, not {args.csv}")
     submissions = find_submissions(args.submissions)
-    folder = args.csv.parent / args.csv.stem
-    if not args.csv.parent.is_dir():
-        raise ValueError(f"{args.csv.parent} is no folder")
+    folder, table = args.csv.parent / args.csv.stem, read_table(args.csv)
     sheet, user = make_sheet(args.seed, SETS), nobody()
     if user is None and hasattr(os, "geteuid") and os.geteuid() == 0:
         print("students' code runs as root: better grade in a container", file=sys.stderr)
-    grades: dict[str, list[Result]] = {}
     for path in tqdm(submissions, "submissions", ncols=70, leave=False):
-        grades[path.stem] = grade(sheet, path, folder / path.stem, user)
-        write_table(args.csv, grades)
-        points = sum(result.points for result in grades[path.stem])
-        tqdm.write(f"{path.stem}: {points}", file=sys.stdout)
+        name = name_of(path)
+        results = grade(sheet, path, folder / name, user)
+        write_table(args.csv, table, name, results)
+        points = sum(result.points for result in results)
+        tqdm.write(f"{name}: {points}", file=sys.stdout)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "submissions", type=Path, help="a folder of folders or zip files, or one of these"
     )
-    parser.add_argument("--seed", type=int, default=1, metavar="N", help="of the numbers that are "
+    parser.add_argument("--seed", type=seed, default=1, metavar="N", help="of the numbers that are "
                         "given (default: 1; students check with 0)")  # fmt: skip
     parser.add_argument("--csv", type=Path, default=Path("grades.csv"), metavar="FILE",
                         help="the table; reports go to the folder of the same name (default: "
@@ -61,32 +61,48 @@ def find_submissions(path: Path) -> list[Path]:
     """Raises ValueError if there is none."""
     if not path.exists():
         raise ValueError(f"{path} does not exist")
+    path = path.absolute()
+    if path.is_file() and not zipfile.is_zipfile(path):
+        raise ValueError(f"{path} is no folder and no zip file")
     if path.is_file() or any(places(path, f"{name}.py", deep=False) for name in MODULES):
         paths = [path]
     else:
         paths = [child for child in sorted(path.iterdir())
-                 if child.is_dir() or zipfile.is_zipfile(child)]  # fmt: skip
-    paths = [path for path in paths if not path.name.startswith((".", "__"))]
+                 if not child.name.startswith((".", "__"))]  # fmt: skip
+        for child in paths:
+            if not child.is_dir() and child.suffix.lower() != ".zip":
+                print(f"left out: {child} is no folder and no zip file", file=sys.stderr)
+        paths = [child for child in paths if child.is_dir() or child.suffix.lower() == ".zip"]
     if not paths:
         raise ValueError(f"{path} holds no submission: a folder or a zip file for each student")
-    names = [path.stem for path in paths]
+    names = [name_of(path) for path in paths]
     if twice := {name for name in names if names.count(name) > 1}:
         raise ValueError(f"more than one submission is called {sorted(twice)[0]}")
     return paths
 
 
+def name_of(path: Path) -> str:
+    """The student's: that of the folder, or of the zip file."""
+    return path.name if path.is_dir() else path.stem
+
+
 def places(folder: Path, name: str, deep: bool = True) -> list[Path]:
-    """Where a module of a submission may be: in its `helpers`, or flat; or one folder below."""
-    patterns = [f"helpers/{name}", name] + deep * [f"*/helpers/{name}"]
+    """Where a module of a submission may be: in its `helpers`, or flat; or some folders below."""
+    patterns = [f"helpers/{name}", name] + deep * [f"{n * '*/'}helpers/{name}" for n in (1, 2, 3)]
     paths = [path for pattern in patterns for path in folder.glob(pattern)]
-    return [path for path in paths if path.is_file() and not path.is_symlink()]
+    inside = folder.resolve()  # no link leads to the files of others
+    return [path for path in paths if path.is_file() and not path.is_symlink()
+            and path.resolve().is_relative_to(inside)]  # fmt: skip
 
 
 def read_submission(path: Path) -> dict[str, str]:
     """The source of the modules that it has, by their names; what cannot be read is left out."""
-    files = {}
+    files: dict[str, str] = {}
+    zips = [*path.rglob("*.zip")] if path.is_dir() else []
+    if len(zips) == 1 and not any(places(path, f"{module}.py") for module in MODULES):
+        return read_submission(zips[0])
     for module in MODULES:
-        with suppress(OSError, ValueError, zipfile.BadZipFile, RuntimeError):
+        with suppress(Exception):  # whatever a damaged file may raise
             content = read_module(path, f"{module}.py")
             if content is not None:
                 files[module] = content.decode("utf-8-sig")
@@ -98,15 +114,22 @@ def read_module(path: Path, name: str) -> bytes | None:
         paths = [place for place in places(path, name) if place.stat().st_size <= LARGEST]
         return paths[0].read_bytes() if paths else None
     with zipfile.ZipFile(path) as archive:
-        entries = [entry for entry in archive.infolist() if entry.filename.split("/")[-1] == name
-                   and "__MACOSX" not in entry.filename and entry.file_size <= LARGEST]  # fmt: skip
-        entries.sort(key=lambda entry: f"helpers/{name}" not in entry.filename)
-        return archive.read(entries[0]) if entries else None
+        kinds = zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED  # others may unpack to more than they say
+        entries = [entry for entry in archive.infolist() if "__MACOSX" not in entry.filename
+                   and entry.filename.replace("\\", "/").split("/")[-1] == name
+                   and entry.file_size <= LARGEST and entry.compress_type in kinds]  # fmt: skip
+        entries.sort(key=lambda entry: "helpers" not in entry.filename)
+        if not entries:
+            return None
+        with archive.open(entries[0]) as file:
+            return file.read(LARGEST + 1)
 
 
 def grade(sheet: Sheet, path: Path, folder: Path, user: str | None) -> list[Result]:
     """The results of one submission. They are written before the first row, and after each."""
     files = read_submission(path)
+    if not files:
+        print(f"{path}: no file of helpers can be read", file=sys.stderr)
     rows = [row for row in ROWS if row.checks]
     results = {row.label: lost(row, "not tried yet") for row in rows}
     folder.mkdir(parents=True, exist_ok=True)
@@ -122,7 +145,7 @@ def suspicious(sheet: Sheet, files: dict[str, str]) -> list[str]:
     """Names in a student's functions that do what was to be written by hand, or more than that."""
     notes = []
     for row in ROWS:
-        with suppress(SyntaxError, ValueError, RecursionError):
+        with suppress(Exception):  # it was told for the row already
             program = program_of(sheet, files, row)
             own = set()
             for module, source in program.items():
@@ -175,23 +198,49 @@ def report(folder: Path, results: dict[str, list[Result]], notes: Sequence[str])
 def replace(path: Path, text: str) -> None:
     """Writes a file so that it is whole at any time."""
     part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8")
+    part.write_text(text, encoding="utf-8", errors="backslashreplace")
     part.replace(path)
 
 
-def write_table(path: Path, grades: dict[str, list[Result]]) -> None:
-    """One line a student: the points of each row, and their sum."""
-    rows = [row for row in ROWS if row.checks]
+GRADED = [row for row in ROWS if row.checks]
+HEAD = ["student", *(row.label for row in GRADED), "by machine"]
+TO_READ = [f"{row.label} to be read" for row in ROWS if row.to_read]
+
+
+def read_table(path: Path) -> dict[str, list[str]]:
+    """The lines of a table that is there already, by student. Raises ValueError if the file is
+    another one.
+    """
+    if not path.exists():
+        return {}
+    with path.open(encoding="utf-8", newline="") as file:
+        lines = list(csv.reader(file))
+    if not lines or lines[0] != HEAD + TO_READ:
+        raise ValueError(f"{path} is there already, and no table of grades: choose another --csv")
+    return {line[0]: line for line in lines[1:]}
+
+
+def write_table(
+    path: Path, table: dict[str, list[str]], name: str, results: Sequence[Result]
+) -> None:
+    """Puts a student's points into the table, and writes it. What the teacher has written into the
+    columns of what is to be read stays, and so do the lines of others.
+    """
+    safe = "'" + name if name.startswith(("=", "+", "-", "@")) else name  # no formula
+    points = [sum(r.points for r in results if r.row is row) for row in GRADED]
+    own = table.get(safe, [""] * len(HEAD + TO_READ))[len(HEAD) :]
+    table[safe] = [safe, *map(str, points), str(sum(points)), *own]
     part = path.with_name(path.name + ".part")
-    with part.open("w", encoding="utf-8", newline="") as file:
-        table = csv.writer(file)
-        to_read = [f"{row.label} to be read" for row in ROWS if row.to_read]
-        table.writerow(["student", *(row.label for row in rows), "by machine", *to_read])
-        for name, results in grades.items():
-            points = [sum(r.points for r in results if r.row is row) for row in rows]
-            safe = "'" + name if name.startswith(("=", "+", "-", "@")) else name
-            table.writerow([safe, *points, sum(points), *("" for _ in to_read)])
+    with part.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
+        csv.writer(file).writerows([HEAD + TO_READ, *table.values()])
     part.replace(path)
+
+
+def seed(text: str) -> int:
+    """Raises ArgumentTypeError for what is no seed."""
+    if not text.isdecimal() or int(text) >= 2**32:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 0 to 4294967295, not {text}")
+    return int(text)
 
 
 def nobody() -> str | None:

@@ -18,6 +18,7 @@ HERE = Path(__file__).parent
 NOTEBOOKS = ("01_data", "02_model", "03_training", "04_evaluation", "05_analysis")
 COURSE = ("checks", "rows", "runner", "source", "sheet", "examine")  # what a check needs
 PACKAGES = "torch numpy pandas matplotlib seaborn jupyterlab ipython pygments nbconvert".split()
+ABSENT = ("tasks/", "search/", "commands/", "pages.py", "handout.py", "grading.py")
 DOOR = '''"""python -m helpers {name}"""
 
 import sys
@@ -34,14 +35,20 @@ python3 -m venv /autograder/venv
 /autograder/venv/bin/pip install {packages} --extra-index-url https://download.pytorch.org/whl/cpu
 """
 RUN = """#!/usr/bin/env bash
+mkdir -p /autograder/pile
+ln -sfn /autograder/submission /autograder/pile/submission
 cd /autograder/source
-/autograder/venv/bin/python -m helpers grade /autograder/submission --csv /autograder/grades.csv
-cp /autograder/grades/*/results.json /autograder/results/results.json
+/autograder/venv/bin/python -m helpers grade /autograder/pile --csv /autograder/grades.csv
+cp /autograder/grades/submission/results.json /autograder/results/results.json ||
+    echo '{"score": 0, "output": "The grader failed."}' > /autograder/results/results.json
 """
 
 
 def run(args: argparse.Namespace) -> None:
     """Make the student edition in a new folder, and beside it a zip file for Gradescope."""
+    if not args.folder.absolute().parent.is_dir():
+        raise ValueError(f"{args.folder.absolute().parent} is no folder")
+    args.folder = args.folder.absolute()
     folder, archive = args.folder, args.folder.with_name(args.folder.name + "-autograder.zip")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder} is there already: name a new folder")
@@ -85,6 +92,9 @@ def student_edition(folder: Path) -> None:
     (course / "checks.json").write_text(sheet + "\n", encoding="utf-8")
     (folder / "requirements.txt").write_text(requirements(PACKAGES), encoding="utf-8")
     (folder / "README.md").write_text(readme(), encoding="utf-8")
+    for path in (folder / "helpers" / "__init__.py", course / "__init__.py"):
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        path.write_text("".join(line for line in lines if not line.startswith(ABSENT)), "utf-8")
     for path, line in leaks(folder):
         raise ValueError(f"{path.relative_to(folder)} has a line of the solution: {line}")
 

@@ -119,7 +119,7 @@ int. About 3 lines."""},
         {
             "optim.Adam.step": """\
 For each group of `self.param_groups`: the parameters that have a gradient, to `_update`. Whoever
-likes to have it all in this function may. About 8 lines.""",
+likes to have it all in this function may, and leaves `_update` as it is. About 8 lines.""",
             "optim.Adam._update": """\
 Algorithm 1 of the paper. `self.state[param]` is a dictionary, empty at first: keep in it "step",
 t, which counts from 1; "mean", m; "square", v. Both means start at 0 and are corrected by
@@ -137,7 +137,8 @@ t, which counts from 1; "mean", m; "square", v. Both means start at 0 and are co
             Check("eps", 2, "added to the root, not under it", checks.late_step,
                   checks.eps_outside),
         ),
-        ("Adam", "AdamW", "Adamax", "NAdam", "RAdam", "SGD", "_functional", "adam"),
+        ("Adam", "AdamW", "Adamax", "NAdam", "RAdam", "SGD", "_functional", "adam",
+         "_fused_adam_", "_fused_adamw_"),
     ),
     Row(
         "A6", "clipping", "3.3",
@@ -244,10 +245,10 @@ whose strongest weight is there; divide by the number of source words. About 7 l
         ),
         to_read=2,
         rubric=(
-            "attention_heatmap.png is there, made with seaborn from the trained model.",
-            "The words read are on the x-axis, the words written, <eos> included, on the y-axis.",
-            "Rows sum to 1: a colour bar or numbers say what a colour means.",
-            "A sentence says what the picture shows, and what it does not.",
+            "The picture is there, with the words read on the x-axis, those written on the y-axis.",
+            "It is said where the weight of the rows lies (1), and words are named.",
+            "It is said which rows differ from the others (1).",
+            "What one picture cannot show is not claimed.",
         ),
     ),
     Row(
@@ -268,5 +269,6 @@ BY_LABEL = {row.label: row for row in ROWS}
 EVERYWHERE = (  # names that no row needs, for the teacher to see
     "open", "exec", "eval", "compile", "__import__", "__builtins__", "globals", "importlib", "os",
     "sys", "subprocess", "socket", "ctypes", "inspect", "gc", "shutil", "signal", "threading",
-    "multiprocessing", "pickle", "setattr", "_exit", "environ",
+    "multiprocessing", "pickle", "setattr", "getattr", "vars", "_exit", "environ", "from_file",
+    "_C", "ops",
 )  # fmt: skip

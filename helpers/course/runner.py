@@ -12,6 +12,7 @@ time and the size of files. That deters; it is no sandbox. Nothing of value is i
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from contextlib import suppress
@@ -40,22 +41,25 @@ def guard(folder: Path, hidden: list[str]) -> None:
         path = os.path.realpath(os.fsdecode(path))
         return any(path == place or path.startswith(place + os.sep) for place in places)
 
-    def hook(event: str, args: tuple) -> None:
-        if event.startswith(REFUSED):
+    def hook(event: str, args: tuple, refused=REFUSED, changes=CHANGES, writes=WRITES) -> None:
+        if event.startswith(refused):
             raise PermissionError(f"{event} is refused")
         if event == "open" and not isinstance(args[0], int):
             path, _, flags = args
-            if flags & WRITES and not below(path, open_to_all[:1]) and path != os.devnull:
+            if flags & writes and not below(path, open_to_all[:1]) and path != os.devnull:
                 raise PermissionError("writing outside the folder is refused")
             if os.path.isdir(path) and not below(path, open_to_all[:1]):
                 raise PermissionError("a folder, from which paths could go on, is refused")
             if below(path, shut) and not below(path, open_to_all):
                 raise PermissionError("reading this file is refused")
-        elif event.startswith(CHANGES):
+        elif event.startswith(changes):
             paths = [path for path in args[:2] if isinstance(path, str | bytes | os.PathLike)]
             if not all(below(path, open_to_all[:1]) for path in paths):
                 raise PermissionError(f"{event} outside the folder is refused")
 
+    for module, name in ((signal, "pidfd_send_signal"), (os, "pidfd_open")):
+        if hasattr(module, name):
+            delattr(module, name)  # of which no hook is told
     sys.addaudithook(hook)
 
 
@@ -83,18 +87,19 @@ def announce() -> None:
 
 def limit() -> None:
     """Memory, processor time and file size, where the system knows such limits."""
-    with suppress(ImportError, ValueError, OSError):
+    with suppress(ImportError):
         import resource
 
         limits = {"AS": 8 * GIB, "CPU": 60, "FSIZE": 2**26, "CORE": 0}
         for name, value in limits.items():
-            resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (value, value))
+            with suppress(ValueError, OSError):
+                resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (value, value))
 
 
 def attempt(trial, numbers: dict) -> dict | str:
     """What came of a trial, or what went wrong, in a line."""
     try:
-        outcome = trial(numbers)
+        outcome = trial({name: value.clone() for name, value in numbers.items()})
         return {name: torch.as_tensor(value).detach().clone() for name, value in outcome.items()}
     except NotImplementedError:
         return "not written yet"

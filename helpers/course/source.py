@@ -1,7 +1,8 @@
 """Python source as a tree: functions are taken out of a file, and a student's are put in."""
 
 import ast
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
@@ -45,56 +46,80 @@ def blank(source: str, bodies: dict[str, str]) -> str:
     return "".join(lines)
 
 
-def graft(given: str, own: str, names: Iterable[str]) -> str:
+def graft(given: str, own: str, names: Sequence[str]) -> str:
     """The `given` source with the functions called `names` from a student's `own`, and with what
-    these need of it: imports, functions, methods and variables that `given` does not have. All else
-    in `own`, statements among it that do something at once, is left out. Raises ValueError for a
-    function that `own` does not have, and SyntaxError.
+    these need of it: the statements that name something which `given` does not have, in the order
+    of the student's file. All else in `own` is left out; a function that it lacks stays as given.
+    Raises ValueError for a file with none of the functions, and SyntaxError.
     """
     tree, theirs = ast.parse(given), ast.parse(own)
     written, places = definitions(theirs), definitions(tree)
-    new = {name: node for name, node in named(theirs) if name not in dict(named(tree))}
-    for name in names:
-        if name not in written:
-            raise ValueError(f"there is no function {name}")
+    there = [name for name in names if isinstance(written.get(name), ast.FunctionDef)]
+    if not there:
+        raise ValueError(f"there is no function {' or '.join(names)}")
+    for name in there:
         vars(places[name]).update(vars(written[name]))
-    taken, wanted = {}, [written[name] for name in names]
-    owners = {name.split(".")[0] for name in names if "." in name}
+    known = dict(named(tree))
+    new: dict[str, list[ast.AST]] = defaultdict(list)
+    for name, node in named(theirs):
+        if name not in known:
+            new[name].append(node)
+    for owner in {name.split(".")[0] for name in there if "." in name}:
+        for name, node in written.items():
+            if name.startswith(f"{owner}.") and name not in places:
+                new[name.partition(".")[2]].append(node)
+    everywhere = [node for node in theirs.body if is_for_all(node)]
+    taken, seen = {id(node) for node in everywhere}, set()
+    wanted = [written[name] for name in there]
     while wanted:
-        used = words(wanted.pop())
-        for name, node in new.items():
-            if name not in taken and name in used:
-                taken[name] = node
+        used = words(wanted.pop()) - seen
+        seen |= used
+        for node in (node for name in used & new.keys() for node in new[name]):
+            if id(node) not in taken:
+                taken.add(id(node))
                 wanted.append(node)
-        for owner in owners:
-            for name, node in written.items():
-                method = name.removeprefix(f"{owner}.")
-                if method != name and name not in places and name not in taken and method in used:
-                    taken[name] = node
-                    places[owner].body.append(node)
-                    wanted.append(node)
-    start = 1 if ast.get_docstring(tree) is not None else 0
-    order = [node for node in theirs.body if any(node is other for other in taken.values())]
-    imports = [node for node in order if isinstance(node, ast.Import | ast.ImportFrom)]
-    tree.body[start:start] = imports
-    first = next(i for i, node in enumerate(tree.body) if isinstance(node, Definition))
-    tree.body[first:first] = [node for node in order if node not in imports]
+    for name, node in written.items():
+        if "." in name and id(node) in taken:
+            places[name.split(".")[0]].body.append(node)
+    place = len(tree.body)
+    for node in reversed(theirs.body):  # each before what followed it in the student's file
+        if id(node) in taken:
+            tree.body.insert(1 if is_future(node) else place, node)
+            continue
+        same = [known[name] for name, _ in named(ast.Module([node], [])) if name in known]
+        if same:
+            place = next(i for i, other in enumerate(tree.body) if other is same[0])
     return ast.unparse(ast.fix_missing_locations(tree))
 
 
+def is_future(node: ast.AST) -> bool:
+    return isinstance(node, ast.ImportFrom) and node.module == "__future__"
+
+
+def is_for_all(node: ast.AST) -> bool:
+    """An import that gives no names, or does not tell which."""
+    return is_future(node) or (isinstance(node, ast.ImportFrom) and node.names[0].name == "*")
+
+
 def named(tree: ast.Module) -> Iterator[tuple[str, ast.stmt]]:
-    """What the statements of a module give names to: imports, definitions, variables."""
+    """What the statements of a module give names to: imports, definitions, variables, also those
+    that are changed, or given in one of several cases.
+    """
+    cases = ast.Assign | ast.AnnAssign | ast.AugAssign | ast.Try | ast.If
     for node in tree.body:
         if isinstance(node, Definition):
             yield node.name, node
-        elif isinstance(node, ast.Import | ast.ImportFrom):
-            for alias in node.names:
-                yield alias.asname or alias.name.split(".")[0], node
-        elif isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
-            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            for target in targets:
-                yield from ((part.id, node) for part in ast.walk(target)
-                            if isinstance(part, ast.Name))  # fmt: skip
+        elif isinstance(node, cases | ast.Import | ast.ImportFrom):
+            for part in ast.walk(node):
+                if isinstance(part, ast.Import | ast.ImportFrom):
+                    for alias in part.names:
+                        yield alias.asname or alias.name.split(".")[0], node
+                elif isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store):
+                    yield part.id, node
+                elif isinstance(part, ast.Subscript | ast.Attribute):
+                    changed = isinstance(part.ctx, ast.Store) and isinstance(part.value, ast.Name)
+                    if changed:
+                        yield part.value.id, node
 
 
 def words(node: ast.AST) -> set[str]:

@@ -726,3 +726,87 @@ def tensors(sheet: Sheet):
 def test_a_text_that_is_no_sheet_is_refused():
     with pytest.raises(ValueError):
         from_json("no sheet")
+
+
+FORMS = {  # valid ways to write a helper; each comes along, at a place where it works
+    "a class that has a given one as its base": """
+class Wide(Net):
+    pass
+
+def plain(x):
+    return Wide
+""",
+    "a future import": """
+from __future__ import annotations
+
+def help(x: Unknown) -> Missing:
+    return x
+
+def plain(x):
+    return help
+""",
+    "an import of everything": """
+from math import *
+
+def plain(x):
+    return pi
+""",
+    "one of two cases": """
+try:
+    from nowhere import sqrt as root
+except ImportError:
+    root = abs
+
+def plain(x):
+    return root
+""",
+    "a variable that is changed": """
+TABLE = {}
+TABLE["a"] = 1
+
+def plain(x):
+    return TABLE["a"]
+""",
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_graft_takes_helpers_of_any_form(form):
+    space = {}
+    exec(graft(GIVEN, FORMS[form], ["plain"]), space)
+    assert space["plain"](1)
+
+
+def test_a_function_that_was_deleted_is_as_given():
+    assert "to do" not in graft(GIVEN, "def plain(x):\n    return 3\n", ["plain", "Net.forward"])
+
+
+def test_a_graft_takes_no_longer_than_the_file_is_long():
+    """A chain of ten thousand names is followed in a moment."""
+    chain = "".join(f"a{i} = a{i + 1}\n" for i in range(10_000))
+    text = graft(GIVEN, f"{chain}a10000 = 1\ndef plain(x):\n    return a0\n", ["plain"])
+    assert "a9999 = a10000" in text
+
+
+def test_an_adam_that_never_moves_earns_nothing_for_its_steps(sheet):
+    still = """
+class Adam:
+    def step(self, closure=None):
+        for group in self.param_groups:
+            for param in group["params"]:
+                state = self.state[param]
+                state["step"] = state.get("step", 0) + (param.grad is not None)
+                state["mean"], state["square"] = torch.zeros_like(param), torch.ones_like(param)
+
+    def _update(self, params, group):
+        pass
+"""
+    lost = in_this_process(sheet, RIGHT | {"optim": still}, "A5")
+    assert lost == NAMES["A5"]
+
+
+def test_weights_of_one_place_earn_nothing_for_the_context(sheet):
+    one = RIGHT["model"].replace("    weights = torch.softmax(", "    energy = 1e9 * energy\n"
+                                 "    weights = torch.softmax(")  # fmt: skip
+    lost = in_this_process(sheet, RIGHT | {"model": one}, "A2")
+    assert {"padding", "masked weights", "context"} <= {*lost}

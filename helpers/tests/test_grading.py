@@ -39,7 +39,7 @@ def submission(folder, **files):
     return folder
 
 
-def test_where_files_may_be(tmp_path):
+def test_where_files_may_be(tmp_path, capsys):
     submission(tmp_path / "anna", model="A", optim="B")
     (tmp_path / "flat").mkdir()
     (tmp_path / "flat" / "model.py").write_text("C")
@@ -49,12 +49,19 @@ def test_where_files_may_be(tmp_path):
         archive.writestr("old/model.py", "no")
         archive.writestr("work/helpers/model.py", "E")
     (tmp_path / "notes.txt").write_text("none")
+    submission(tmp_path / "anna.b" / "more" / "and" / "more", model="F")
+    (tmp_path / "moodle_1").mkdir()
+    (tmp_path / "zipped.zip").rename(tmp_path / "moodle_1" / "zipped.zip")
     paths = grading.find_submissions(tmp_path)
-    assert [path.name for path in paths] == ["anna", "deep", "flat", "zipped.zip"]
+    assert [path.name for path in paths] == ["anna", "anna.b", "deep", "flat", "moodle_1"]
+    assert "notes.txt is no folder and no zip file" in capsys.readouterr().err
     texts = [grading.read_submission(path) for path in paths]
-    assert texts == [{"model": "A", "optim": "B"}, {"model": "D"}, {"model": "C"}, {"model": "E"}]
+    rest = [{"model": "F"}, {"model": "D"}, {"model": "C"}, {"model": "E"}]
+    assert texts == [{"model": "A", "optim": "B"}, *rest]
     assert grading.find_submissions(tmp_path / "anna") == [tmp_path / "anna"]
-    assert grading.find_submissions(tmp_path / "zipped.zip") == [tmp_path / "zipped.zip"]
+    zipped = tmp_path / "moodle_1" / "zipped.zip"
+    assert grading.find_submissions(zipped) == [zipped] and grading.name_of(zipped) == "zipped"
+    assert grading.name_of(tmp_path / "anna.b") == "anna.b"
 
 
 def test_what_cannot_be_read_is_left_out(tmp_path):
@@ -65,16 +72,34 @@ def test_what_cannot_be_read_is_left_out(tmp_path):
     assert grading.read_submission(folder) == {"model": "A"}
     (tmp_path / "broken.zip").write_bytes(b"PK\x03\x04 and no more")
     assert grading.read_submission(tmp_path / "broken.zip") == {}
+    (tmp_path / "eve").mkdir()
+    (tmp_path / "eve" / "helpers").symlink_to(folder / "helpers")  # the work of another
+    assert grading.read_submission(tmp_path / "eve") == {}
+    with zipfile.ZipFile(tmp_path / "odd.zip", "w", zipfile.ZIP_BZIP2) as archive:
+        archive.writestr("helpers/model.py", "x")
+    with zipfile.ZipFile(tmp_path / "windows.zip", "w") as archive:
+        archive.writestr("work\\helpers\\model.py", "W")
+    assert grading.read_submission(tmp_path / "odd.zip") == {}
+    assert grading.read_submission(tmp_path / "windows.zip") == {"model": "W"}
 
 
-@pytest.mark.parametrize("name", ["none", "empty", "twice"])
+def test_a_report_takes_any_characters(tmp_path):
+    results = {row.label: all_right(row) for row in GRADED}
+    results["A6"] = lost(BY_LABEL["A6"], "came \ud800")
+    grading.report(tmp_path, results, [])
+    assert "\\ud800" in (tmp_path / "report.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", ["none", "empty", "twice", "text.zip"])
 def test_a_pile_that_is_none(tmp_path, name):
     (tmp_path / "empty").mkdir()
     (tmp_path / "twice" / "anna").mkdir(parents=True)
+    (tmp_path / "text.zip").write_text("text")
     with zipfile.ZipFile(tmp_path / "twice" / "anna.zip", "w") as archive:
         archive.writestr("helpers/model.py", "")
     _, err = run("grade", tmp_path / name, "--csv", tmp_path / "grades.csv", status=2)
     says = {"none": "does not exist", "empty": "holds no submission", "twice": "is called anna"}
+    says["text.zip"] = "is no folder and no zip file"
     assert says[name] in err and err.count("\n") <= 2 and not (tmp_path / "grades.csv").exists()
 
 
@@ -123,11 +148,21 @@ def test_what_gradescope_reads(tmp_path):
 def test_the_table(tmp_path):
     whole = [result for row in GRADED for result in all_right(row)]
     none = [result for row in GRADED for result in lost(row, "")]
-    grading.write_table(tmp_path / "grades.csv", {"anna": whole, "=1+1": none})
+    path, table = tmp_path / "grades.csv", {}
+    for name, results in (("anna", whole), ("=1+1", none)):
+        grading.write_table(path, table, name, results)
     head, first, second = csv.reader((tmp_path / "grades.csv").open(encoding="utf-8"))
     assert head[0] == "student" and head[1] == "A1" and head[-3] == "by machine"
     assert first == ["anna", *(str(row.points) for row in GRADED), "88", "", ""]
     assert second[0] == "'=1+1" and second[-3] == "0"  # no formula of a spreadsheet
+    table["anna"][-2:] = ["2", "9"]  # by the teacher
+    grading.write_table(path, table, "=1+1", none)
+    table = grading.read_table(path)
+    grading.write_table(path, table, "anna", none)
+    assert grading.read_table(path)["anna"][-3:] == ["0", "2", "9"]
+    path.write_text("my own\n")
+    with pytest.raises(ValueError, match="no table of grades"):
+        grading.read_table(path)
 
 
 def test_names_that_do_the_work_are_told_and_cost_nothing(sheet):

@@ -116,6 +116,18 @@ def test_one_row_at_a_time(edition):
     assert out.endswith("0 of 4 points\n")
 
 
+@pytest.mark.parametrize("line", ["def half(", "import pandsa"])
+def test_a_file_that_cannot_be_imported_costs_its_own_rows(edition, tmp_path, line):
+    folder = tmp_path / "copy"
+    shutil.copytree(edition, folder)
+    paste(folder, [(None, "metrics", None)])
+    path = folder / "helpers/training.py"
+    path.write_text(path.read_text(encoding="utf-8") + f"\n{line}\n", encoding="utf-8")
+    out = check(folder, "A4", "A11")
+    assert "A4  0/2  count" in out and out.endswith("4 of 12 points\n")
+    assert ("training.py, line" in out) == line.startswith("def")
+
+
 def test_a_mistake_is_one_line(edition):
     command = [sys.executable, "-m", "helpers", "check", "A14"]
     done = subprocess.run(command, cwd=edition, capture_output=True, text=True)

@@ -213,7 +213,7 @@ def test_the_answers_are_blank():
         assert all(text.endswith(f"\n\n{BLANK}") for text in texts)
     for i, (text, question) in enumerate(zip(blank["05_analysis"], QUESTIONS, strict=True), 1):
         head, needed, _ = text.split("\n\n")
-        assert head == f"**Question {i}. {question}**"
+        assert re.fullmatch(re.escape(f"**Question {i}. {question}**") + r" \([23] points\)", head)
         assert re.search(r"\bnumber\b", needed) and re.search(r"\bsection\b", needed)
 
 
