@@ -8,6 +8,7 @@ read, and `results.json` as Gradescope takes it; for all of them one table.
 import argparse
 import ast
 import csv
+import io
 import json
 import os
 import subprocess
@@ -27,6 +28,9 @@ from helpers.course.source import words
 
 SETS = 3  # of numbers, with parameters of their own
 LARGEST = 1_000_000  # bytes of a file
+GRADED = [row for row in ROWS if row.checks]
+HEAD = ["student", *(row.label for row in GRADED), "by machine"]
+TO_READ = [f"{row.label} to be read" for row in ROWS if row.to_read]
 
 
 def run(args: argparse.Namespace) -> None:
@@ -130,8 +134,7 @@ def grade(sheet: Sheet, path: Path, folder: Path, user: str | None) -> list[Resu
     files = read_submission(path)
     if not files:
         print(f"{path}: no file of helpers can be read", file=sys.stderr)
-    rows = [row for row in ROWS if row.checks]
-    results = {row.label: lost(row, "not tried yet") for row in rows}
+    results = {row.label: lost(row, "not tried yet") for row in GRADED}
     folder.mkdir(parents=True, exist_ok=True)
     report(folder, results, [])
     for of_row in examine(sheet, files, user=user):
@@ -202,11 +205,6 @@ def replace(path: Path, text: str) -> None:
     part.replace(path)
 
 
-GRADED = [row for row in ROWS if row.checks]
-HEAD = ["student", *(row.label for row in GRADED), "by machine"]
-TO_READ = [f"{row.label} to be read" for row in ROWS if row.to_read]
-
-
 def read_table(path: Path) -> dict[str, list[str]]:
     """The lines of a table that is there already, by student. Raises ValueError if the file is
     another one.
@@ -230,10 +228,9 @@ def write_table(
     points = [sum(r.points for r in results if r.row is row) for row in GRADED]
     own = table.get(safe, [""] * len(HEAD + TO_READ))[len(HEAD) :]
     table[safe] = [safe, *map(str, points), str(sum(points)), *own]
-    part = path.with_name(path.name + ".part")
-    with part.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
-        csv.writer(file).writerows([HEAD + TO_READ, *table.values()])
-    part.replace(path)
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([HEAD + TO_READ, *table.values()])
+    replace(path, text.getvalue())
 
 
 def seed(text: str) -> int:

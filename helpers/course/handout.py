@@ -46,19 +46,20 @@ cp /autograder/grades/submission/results.json /autograder/results/results.json |
 
 def run(args: argparse.Namespace) -> None:
     """Make the student edition in a new folder, and beside it a zip file for Gradescope."""
-    if not args.folder.absolute().parent.is_dir():
-        raise ValueError(f"{args.folder.absolute().parent} is no folder")
-    args.folder = args.folder.absolute()
-    folder, archive = args.folder, args.folder.with_name(args.folder.name + "-autograder.zip")
+    folder = args.folder.absolute()
+    archive = folder.with_name(folder.name + "-autograder.zip")
+    if not folder.parent.is_dir():
+        raise ValueError(f"{folder.parent} is no folder")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder} is there already: name a new folder")
     if archive.exists():
         raise ValueError(f"{archive} is there already: remove it, or name another folder")
-    with TemporaryDirectory(dir=folder.absolute().parent) as place:
+    with TemporaryDirectory(dir=folder.parent) as place:
         edition = Path(place, "edition")
         student_edition(edition)
         autograder(Path(place, "autograder"), Path(place, "autograder.zip"))
-        shutil.rmtree(folder, ignore_errors=True)
+        if folder.exists():
+            folder.rmdir()  # it is empty
         edition.rename(folder)
         Path(place, "autograder.zip").rename(archive)
     print(f"for students: {folder}")

@@ -83,7 +83,7 @@ def make_sheet(seed: int, sets: int) -> Sheet:
 
 
 def to_json(sheet: Sheet) -> str:
-    return json.dumps(sheet._asdict(), default=plain, indent=None)
+    return json.dumps(sheet._asdict(), default=plain)
 
 
 def plain(value: Tensor) -> dict:

@@ -18,6 +18,8 @@ import nbformat
 from nbconvert.preprocessors import CellExecutionError, ExecutePreprocessor
 from nbformat import NotebookNode
 
+from helpers.course import pages
+
 ROOT = Path(__file__).parents[2]
 PART_ONE, PART_TWO = "Part 1: The assignment", "Part 2: Beyond the assignment"
 TIMEOUT = 900  # seconds for a cell
@@ -27,12 +29,9 @@ def part_one(notebook: NotebookNode) -> NotebookNode:
     """The notebook without Part 2, which begins with a cell of its own. Raises ValueError if there
     is none.
     """
-    for i, cell in enumerate(notebook.cells):
-        if cell.cell_type == "markdown" and cell.source.startswith(f"# {PART_TWO}"):
-            shorter = copy.copy(notebook)
-            shorter.cells = notebook.cells[:i]
-            return shorter
-    raise ValueError("a notebook with no Part 2")
+    shorter = copy.copy(notebook)
+    shorter.cells = pages.part_one(notebook)
+    return shorter
 
 
 def execute(notebook: NotebookNode, path: Path) -> tuple[int, float]:

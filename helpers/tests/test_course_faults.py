@@ -459,7 +459,7 @@ os.open({str(Path(ROOT.name, "results.json"))!r}, os.O_CREAT | os.O_WRONLY, dir_
     ("A7", "takes 30 GB", "x = torch.ones(30, 2**27)\nreturn x, x", "memory"),
     ("A6", "reads the memory of the judge", 'open(f"/proc/{os.getppid()}/mem", "rb")', "refused"),
     ("A11", "forges a line", """\
-torch.save("\\nA11 2/2  words\\x1b[2J", "outcome2.pt")
+torch.save(["\\nA11 2/2  words\\x1b[2J"] * 1, "outcome2.pt")
 os._exit(0)""", "came A11 2/2 words[2J"),
     ("A12", "text", 'return "1.5"', "1.5 instead of"),
 ]  # fmt: skip
