@@ -46,22 +46,28 @@ def test_the_table_has_a_line_for_each_seed_and_case(monkeypatch):
     monkeypatch.setattr(seeds, "ANY_LENGTH", seeds.ANY_LENGTH.having(**TINY))
     monkeypatch.setattr(seeds, "BLIND", seeds.BLIND.having(**TINY))
     monkeypatch.setattr(seeds, "COUNTS", {(2, 1.0): 3, (3, 0.5): 4})
+    monkeypatch.setattr(seeds, "LONGER", (4, 7))
     monkeypatch.setattr(seeds, "ProcessPoolExecutor", lambda n, context: ThreadPoolExecutor(1))
     out, _ = run("seeds", "--seeds", 2)
     table = pd.read_csv(StringIO(out))
     assert [*table] == ["model", "seed", "words", "unseen", "right", "of"]
-    assert table["model"].tolist() == ["assignment", "no attention", *2 * ["any length"]] * 2
-    assert table["seed"].tolist() == [1, 1, 1, 1, 2, 2, 2, 2]
-    assert table["words"].tolist() == ["1 to 12", "1 to 12", "2", "3"] * 2
-    first, second = (len(seeds.PLAIN.task.load(seed).pairs.test) for seed in (1, 2))
-    assert table["of"].tolist() == [first, first, 3, 4, second, second, 3, 4]
-    assert table["unseen"].tolist() == [0.0, 0.0, 1.0, 0.5] * 2
+    names = [*3 * ["assignment"], "alignment", "no attention", *2 * ["any length"]]
+    assert table["model"].tolist() == 2 * names
+    assert table["seed"].tolist() == 7 * [1] + 7 * [2]
+    assert table["words"].tolist() == 2 * ["1 to 12", "4", "7", "1 to 12", "1 to 12", "2", "3"]
+    tests = [seeds.PLAIN.task.load(seed).pairs.test for seed in (1, 2)]
+    words = [sum(len(src) for src, _ in pairs) for pairs in tests]
+    expected = [[len(pairs), 200, 200, count, len(pairs), 3, 4]
+                for pairs, count in zip(tests, words, strict=True)]  # fmt: skip
+    assert table["of"].tolist() == sum(expected, [])
+    assert table["unseen"].tolist() == 2 * [*5 * [0.0], 1.0, 0.5]
     assert (table["right"] <= table["of"]).all()
 
 
 def test_of_the_assignment_the_best_epoch_is_measured_on_its_own_test_set(monkeypatch):
     """And of the model for any length the last one, on random sentences."""
     asked, data = [], Settings.of(**TINY).task.load(5)
+    looks = SimpleNamespace(ids=[4, 5], weights=torch.eye(3).flip(1))  # the third is of <eos>
 
     def trained(settings, name):
         asked.append((settings.run.seed, settings.model.attention, name))
@@ -72,8 +78,16 @@ def test_of_the_assignment_the_best_epoch_is_measured_on_its_own_test_set(monkey
     monkeypatch.setattr(seeds, "BLIND", seeds.BLIND.having(**TINY))
     monkeypatch.setattr(seeds, "trained", trained)
     monkeypatch.setattr(seeds, "COUNTS", {(4, 0.5): 3})
-    plain, blind, line = seeds.train_and_measure(5)
+    monkeypatch.setattr(seeds, "LONGER", (6,))
+    monkeypatch.setattr(seeds, "answer_ids", lambda _, sources: [src[::-1] for src in sources])
+    monkeypatch.setattr(seeds, "decode", lambda model, sources: [looks] * len(sources))
+    plain, longer, alignment, blind, line = seeds.train_and_measure(5)
     ways = [(5, "bahdanau", "best.pt"), (5, "none", "best.pt"), (5, "location", "last.pt")]
+    assert longer == {"model": "assignment", "seed": 5, "words": 6, "unseen": 0.0,
+                      "right": 200, "of": 200}  # fmt: skip
+    assert alignment["of"] == sum(len(src) for src, _ in data.pairs.test)
+    of_three = sum(len(src) == 3 for src, _ in data.pairs.test)
+    assert alignment["right"] == 2 * of_three, "sentences of other lengths have other places"
     assert asked == ways and blind == plain | {"model": "no attention"}
     assert plain["of"] == plain["right"] == len(data.pairs.test)
     given = {"model": "any length", "seed": 5, "words": 4, "unseen": 0.5}
