@@ -119,7 +119,7 @@ class TaskData(NamedTuple):
     trg_vocab: Vocab  # of the references; when words are reversed, the same
     pairs: Splits  # of pairs of ids, for training and testing
     left_out: int = 0  # sentences that are too long
-    texts: Splits | None = None  # of str: the references as written, if tokens are not all of it
+    texts: Splits | None = None  # of (str, ...): all references of each as written, if known
 
 
 TEST_SIZE, VALID_SIZE = 10_000, 2_000  # at most; small data give a quarter and a tenth

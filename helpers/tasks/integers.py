@@ -7,7 +7,7 @@ from torch.utils.data import Dataset
 
 from helpers.data import SPECIALS, Pair, Sentence, Splits, TaskData, Vocab, reversal_pairs, split
 from helpers.runs.fields import number
-from helpers.tasks.task import LONGEST, PER_LENGTH, Reversal
+from helpers.tasks.task import LONGEST, PER_LENGTH, Corpus, Reversal
 
 FIRST = 3  # ids 0 to 2 are <pad>, <bos> and <eos>
 
@@ -22,7 +22,7 @@ class Integers(Reversal):
     per_length: int = number(2400, 1, 100_000, PER_LENGTH)
     vocab_size: int = number(53, 4, 100_000, "the integers run from 3 to one less than this")
 
-    def load(self, seed: int, corpus: str | None = None) -> TaskData:
+    def load(self, seed: int, corpus: str | Corpus | None = None) -> TaskData:
         """All integers are known. Raises ValueError if there are too few sequences to split, and
         for a corpus: this task reads none.
         """

@@ -6,7 +6,7 @@ from itertools import product
 
 from helpers.data import SPECIALS, Splits, TaskData, Vocab, split
 from helpers.runs.fields import number
-from helpers.tasks.task import LONGEST, PER_LENGTH, Task, encoded
+from helpers.tasks.task import LONGEST, PER_LENGTH, Corpus, Task, encoded
 
 CONTINUED = 6  # digits that are asked for
 PERIOD = 3  # digits, at most, until a pattern repeats
@@ -23,7 +23,7 @@ class Patterns(Task):
     max_length: int = number(12, 3, 200, LONGEST)
     per_length: int = number(2400, 1, 100_000, PER_LENGTH)
 
-    def load(self, seed: int, corpus: str | None = None) -> TaskData:
+    def load(self, seed: int, corpus: str | Corpus | None = None) -> TaskData:
         """No pattern is in two parts of the data; what repeats may be, at another length. Raises
         ValueError if there are too few to split, and for a corpus: this task reads none.
         """

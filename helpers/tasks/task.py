@@ -1,6 +1,6 @@
 """What all tasks have in common."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,8 +17,21 @@ class Examples(NamedTuple):
     """Sentences to test on."""
 
     sentences: list[Sentence]  # the sources, as tokens
-    references: list[Sentence]  # what they should become
-    texts: list[str]  # the same, as a text
+    references: list[Sentence]  # what they should become; the first, if there are several
+    texts: list[tuple[str, ...]]  # as texts, all of them
+
+
+class Corpus(NamedTuple):
+    """Files of the user's: without one to validate or test on, `train` is split."""
+
+    train: str
+    valid: str | None = None
+    test: str | None = None
+
+    @classmethod
+    def of(cls, corpus: "str | Path | Corpus | None") -> "Corpus | None":
+        """The same, also for the name of a single file."""
+        return cls(str(corpus)) if isinstance(corpus, (str, Path)) else corpus
 
 
 class Task(Group):
@@ -28,34 +41,45 @@ class Task(Group):
     reads_corpus = False  # whether it can learn from a file of the user's
     mirrors = False  # whether the target is the source in another order, of the same vocabulary
 
-    def refuse(self, corpus: str | None) -> None:
+    @classmethod
+    def recipe(cls) -> dict:
+        """Defaults for a corpus, of settings of any group."""
+        return {}
+
+    def refuse(self, corpus: str | Corpus | None) -> None:
         """Raises ValueError if there is a corpus."""
         if corpus is not None:
             raise ValueError(f"the task {self.name} reads no corpus")
 
-    def load(self, seed: int, corpus: str | None = None) -> TaskData:
-        """The data, generated or, where there is a `corpus`, from that file."""
+    def load(self, seed: int, corpus: str | Corpus | None = None) -> TaskData:
+        """The data, generated or, where there is a `corpus`, from that file, or those files."""
         raise NotImplementedError
 
-    def tokenize(self, line: str) -> Sentence:
-        """The tokens of a line."""
+    def tokenize(self, line: str, vocab: Vocab | None = None) -> Sentence:
+        """The tokens of a line, as the `vocab` of the sources has them."""
         return tokenize(line)
 
-    def join(self, tokens: Iterable[str]) -> str:
-        """An answer as a line."""
+    def right_lines(self, lines: Sequence[str], texts: Sequence[tuple[str, ...]]) -> list[bool]:
+        """Whether each line is one of the texts that it might be."""
+        return [line in options for line, options in zip(lines, texts, strict=True)]
+
+    def join(self, tokens: Iterable[str], vocab: Vocab | None = None) -> str:
+        """An answer as a line; `vocab` is that of the targets."""
         return " ".join(tokens)
 
     def answer(self, tokens: Sentence) -> Sentence:
         """What the tokens should become, by rule."""
         raise NotImplementedError
 
-    def examples(self, path: str | Path) -> Examples:
-        """The sentences of a file, one a line. Raises OSError, or ValueError if there is none."""
+    def examples(self, path: str | Path, vocabs: Sequence[Vocab] = ()) -> Examples:
+        """The sentences of a file, one a line, as the `vocabs` of source and target have them.
+        Raises OSError, or ValueError if there is none.
+        """
         sentences = [self.tokenize(line) for line in read_lines(path) if line.strip()]
         if not sentences:
             raise ValueError(f"{path} holds no sentence")
         references = [self.answer(tokens) for tokens in sentences]
-        return Examples(sentences, references, [self.join(tokens) for tokens in references])
+        return Examples(sentences, references, [(self.join(tokens),) for tokens in references])
 
 
 class Reversal(Task):

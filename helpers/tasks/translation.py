@@ -1,35 +1,42 @@
-"""English to French, the fourth task: tokens, and back; pairs from a tab-separated file."""
+"""English to French, the fourth task: pairs of our grammar, or of tab-separated files."""
 
-import re
-import unicodedata
-from collections.abc import Iterable
+import logging
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from helpers.data import Sentence, Splits, TaskData, Vocab, split
 from helpers.runs.fields import number
 from helpers.tasks import french
-from helpers.tasks.task import LONGEST, PER_LENGTH, Examples, Task, encoded, read_lines, too_few
+from helpers.tasks.subwords import Subwords
+from helpers.tasks.task import (
+    LONGEST,
+    PER_LENGTH,
+    Corpus,
+    Examples,
+    Task,
+    encoded,
+    read_lines,
+    too_few,
+)
+from helpers.tasks.tokens import detokenize, plain, tokenize
 
-# Marks (accents, vowel signs, what joins two signs to one) belong to the letter before them.
-MARKS = "".join(chr(i) for i in range(0x300, 0x20000) if unicodedata.category(chr(i))[0] == "M")
-MARKS += "\U000e0100-\U000e01ef"  # variants of a letter
-LETTER = rf"\w[{MARKS}\u200c\u200d]*"
-ELIDED = r"\b(?:[cdjlmnst]|qu|lorsqu|puisqu|quoiqu|jusqu)'(?=[\w\"«“])"  # l' in l'homme
-HOST = r"(?:[\w-]+\.)+(?:com|org|net|edu|gov|io|eu|fr|be|ch|ca|de|es|it|uk)\b(?:/\S*[\w/])?"
-ADDRESS = rf"[\w.+-]+@[\w-]+(?:\.[\w-]+)*|(?:https?://|www\.)\S*[\w/]|{HOST}"
-KEY = r"[\d#*]\ufe0f?\u20e3"  # on a keyboard
-SIGNED = r"(?:(?<!\S)[-+±−])?[$€£#]?\d|(?<!\S)[.,]\d"
-NUMBER = rf"(?:{SIGNED})(?:\w|[.,:/-](?=\d)|–(?=\w))*[%°€$£]?\w*"  # 7:30, -3,5, 20°C, 9h–18h
-SHORT = r"(?:[^\W\d_]\.-?){2,}(?:[^\W\d_]\b)?"  # U.S.A., J.-C.
-WORD = rf"(?:{LETTER})+(?:['/&-](?:{LETTER})+|\.\d+)*°?"  # don't, peut-être, km/h, v1.2, n°
-PICTURE = r"[\U0001f1e6-\U0001f1ff]{2}"  # a flag
-SIGN = rf"\.{{2,}}|[!?]+|°\w+|[^\w\s](?:[{MARKS}\U0001f3fb-\U0001f3ff]|\u200d[^\w\s])*"
-KINDS = ADDRESS, KEY, NUMBER, SHORT, ELIDED, WORD, PICTURE, SIGN
-TOKEN = re.compile("|".join(KINDS), re.IGNORECASE)
-
-OPENING, CLOSING, QUOTES = {*"([{“‘¿¡"}, {*")]}”,."}, {*"\"'"}
-BEFORE_A_SENTENCE = OPENING | QUOTES | {*"«-–—"}
+FOR_A_CORPUS = {  # measured on captions, see section 4.21
+    "subwords": 4000,
+    "max_length": 100,
+    "emb_size": 256,
+    "hidden_size": 256,
+    "attn_size": 256,
+    "output": "tied",
+    "dropout": 0.3,
+    "lr": 2e-3,
+    "warmup": 300,
+    "label_smoothing": 0.1,
+    "precision": "float32",
+    "batch_tokens": 2000,
+    "epochs": 10,
+}
 
 
 @dataclass(frozen=True)
@@ -41,116 +48,149 @@ class Translation(Task):
 
     max_length: int = number(12, 3, 200, LONGEST)
     per_length: int = number(2400, 1, 100_000, PER_LENGTH)
+    subwords: int = number(0, 0, 100_000, "pieces of words a side, at most; 0: whole words")
 
-    def load(self, seed: int, corpus: str | None = None) -> TaskData:
-        """Pairs from our grammar or, if `corpus` names one, from a tab-separated file (see
-        `read_pairs`); the parts share no source sentence. Raises OSError or ValueError if the file
-        cannot be used.
+    @classmethod
+    def recipe(cls) -> dict:
+        return dict(FOR_A_CORPUS)
+
+    def load(self, seed: int, corpus: str | Corpus | None = None) -> TaskData:
+        """Pairs from our grammar or, if there is a `corpus`, from tab-separated files (see
+        `read_pairs`). The parts share no source sentence. In training a sentence stands with each
+        of its translations; in the other parts it stands once, with all of them as `texts`. Raises
+        OSError or ValueError if a file cannot be used.
         """
+        corpus = Corpus.of(corpus)
         if corpus is None:
-            count = self.per_length * self.max_length
-            if count > french.MAX_PAIRS:
-                times = f"per_length {self.per_length} times max_length {self.max_length}"
-                raise ValueError(
-                    f"{times} is more than the {french.MAX_PAIRS} pairs that there are"
-                )
-            texts = french.pairs(count, seed)
+            rows, name, count = self.rows(self.generate(seed)), "the grammar", 0
         else:
-            lines = read_lines(corpus)
-            texts = read_pairs(lines, corpus)
-            count = sum(bool(line.strip()) for line in lines)
-        rows = [(self.tokenize(source), tokenize(text), plain(text)) for source, text in texts]
-        short = [row for row in rows if max(map(len, row[:2])) <= self.max_length]
-        left_out = len(rows) - len(short)
+            lines, name = read_lines(corpus.train), corpus.train
+            rows, count = self.rows(read_pairs(lines, name)), sum(map(bool, map(str.strip, lines)))
+        short = [row for row in rows if self.subwords or self.fits(row)]
+        valid, test = map(self.rows_of, corpus[1:] if corpus else (None, None))
         try:
-            parts = split(short, seed, group=lambda row: row[0])
+            parts = cut(short, valid, test, seed)
         except ValueError as error:
-            rest = corpus or "the grammar", count, left_out, self.max_length, count - len(rows)
-            raise too_few(error, *rest) from None
-        columns = (Splits(*([row[i] for row in part] for part in parts)) for i in range(3))
-        sentences, references, written = columns
-        vocab, trg_vocab = (Vocab.build(side.train, exact=True) for side in (sentences, references))
-        data = encoded(sentences, references, vocab, trg_vocab)
-        return data._replace(left_out=left_out, texts=written)
+            count, different = max(count, len(rows)), len({row.key for row in rows})
+            rest = len(rows) - len(short), self.max_length, count - different
+            raise too_few(error, name, count, *rest) from None
+        left_out, sides = len(rows) - len(short), list(zip(*parts.train, strict=True))[1:3]
+        if self.subwords:
+            vocabs = [Subwords.learn(side, self.subwords) for side in sides]
+            parts = Splits(*([in_pieces(row, *vocabs) for row in part] for part in parts))
+            train = [row for row in parts.train if self.fits(row)]
+            if not train:
+                raise ValueError(f"{name}: no pair of at most {self.max_length} pieces")
+            left_out, parts = len(parts.train) - len(train), parts._replace(train=train)
+        else:
+            vocabs = [Vocab.build(side, exact=True) for side in sides]
+        columns = (Splits(*([row[i] for row in part] for part in parts)) for i in (1, 2, 3))
+        sentences, references, texts = columns
+        data = encoded(sentences, references, *vocabs)
+        return data._replace(left_out=left_out, texts=texts)
 
-    def tokenize(self, line: str) -> Sentence:
-        """The tokens of an English line, in lower case: they need not become a text again."""
-        return tokenize(line.lower())
+    def generate(self, seed: int) -> list[tuple[str, str]]:
+        """Pairs from our grammar."""
+        count = self.per_length * self.max_length
+        if count > french.MAX_PAIRS:
+            times = f"per_length {self.per_length} times max_length {self.max_length}"
+            raise ValueError(f"{times} is more than the {french.MAX_PAIRS} pairs that there are")
+        return french.pairs(count, seed)
 
-    def join(self, tokens: Iterable[str]) -> str:
-        return detokenize(tokens)
-
-    def examples(self, path: str | Path) -> Examples:
-        pairs = read_pairs(read_lines(path), str(path))
-        if not pairs:
+    def rows_of(self, path: str | None) -> list["Row"]:
+        """The rows of a file of pairs, if there is one."""
+        rows = self.rows(read_pairs(read_lines(path), path)) if path else []
+        if path and not rows:
             raise ValueError(f"{path} holds no sentence")
-        rows = [(self.tokenize(english), tokenize(text), plain(text)) for english, text in pairs]
-        return Examples(*map(list, zip(*rows, strict=True)))
+        return rows
+
+    def rows(self, pairs: Iterable[tuple[str, str]]) -> list["Row"]:
+        """Pairs in words or, as long as there are no pieces, as they are."""
+        rows = [Row(tokenize(source.lower()), source, text, (text,)) for source, text in pairs]
+        if self.subwords:
+            return rows
+        return [row._replace(source=row.key, target=tokenize(row.target)) for row in rows]
+
+    def fits(self, row: "Row") -> bool:
+        """Whether neither side has more than `max_length` tokens."""
+        return max(len(row.source), len(row.target)) <= self.max_length
+
+    def tokenize(self, line: str, vocab: Vocab | None = None) -> Sentence:
+        """The tokens of an English line: pieces, if the vocabulary has these, or words, in lower
+        case, that need not become a text again.
+        """
+        return vocab.tokenize(line) if isinstance(vocab, Subwords) else tokenize(line.lower())
+
+    def right_lines(self, lines: Sequence[str], texts: Sequence[tuple[str, ...]]) -> list[bool]:
+        """As in `Task`, but whatever kinds of space and apostrophe there are (see `plain`)."""
+        options = [tuple(map(plain, row)) for row in texts]
+        return super().right_lines(list(map(plain, lines)), options)
+
+    def join(self, tokens: Iterable[str], vocab: Vocab | None = None) -> str:
+        return vocab.join(tokens) if isinstance(vocab, Subwords) else detokenize(tokens)
+
+    def examples(self, path: str | Path, vocabs: Sequence[Vocab] = ()) -> Examples:
+        rows = merge(self.rows_of(str(path)))
+        if self.subwords:
+            rows = [in_pieces(row, *vocabs) for row in rows]
+        return Examples(*map(list, list(zip(*rows, strict=True))[1:]))
 
 
-def plain(text: str) -> str:
-    """A text without what the tokens do not keep: composed letters (NFC), single spaces, straight
-    apostrophes, and no characters that cannot be seen.
+class Row(NamedTuple):
+    """A sentence with a translation."""
+
+    key: Sentence  # its words in lower case; sentences with the same key are the same
+    source: Sentence | str
+    target: Sentence | str
+    texts: tuple[str, ...]  # the translation as written, or several
+
+
+def merge(rows: Iterable[Row]) -> list[Row]:
+    """Each sentence once, with the texts of all its translations."""
+    merged: dict[Sentence, Row] = {}
+    for row in rows:
+        first = merged.setdefault(row.key, row)
+        if first is not row:
+            merged[row.key] = first._replace(texts=first.texts + row.texts)
+    return list(merged.values())
+
+
+def cut(rows: list[Row], valid: list[Row], test: list[Row], seed: int) -> Splits:
+    """The three parts of a corpus: what is not given is cut off from its `rows`. What is in the
+    test is left out of the other two, and what is in the validation set out of the training. Raises
+    ValueError if that leaves a part empty.
     """
-    text = " ".join(unicodedata.normalize("NFC", text).replace("’", "'").split())
-    text = re.sub(r"(?<!\S)[\u200c\u200d]+|[\u200c\u200d]+(?!\S)", "", text)  # they join nothing
-    joins = "\u200c\u200d"
-    return "".join(c for c in text if unicodedata.category(c) not in ("Cf", "Cc") or c in joins)
+    tested = {row.key for row in test}
+    if valid and not (valid := [row for row in valid if row.key not in tested]):
+        raise ValueError("all sentences to validate on are in the test")
+    known = tested | {row.key for row in valid}
+    train = [row for row in rows if row.key not in known]
+    if len(train) < len(rows):
+        says = "left out of the training: %d pairs whose sentence is in the validation or the test"
+        logging.getLogger("helpers").warning(says, len(rows) - len(train))
+    if not (valid and test):
+        train, *others = split(train, seed, group=lambda row: row.key)
+        for given, other in zip((valid, test), others, strict=True):
+            (train if given else given).extend(other)
+    if not train:
+        raise ValueError("no sentence is left to train on")
+    return Splits(train, merge(valid), merge(test))
 
 
-def tokenize(text: str) -> Sentence:
-    """Words, elided words, numbers, addresses and punctuation marks, each a token of its own. The
-    first word of the sentence loses its capital.
-
-    `detokenize` gives back the text, but for what `plain` takes away, if it is written as French
-    is: a capital letter first, a space before ; : ! ? » and after «, and quotes in pairs.
-    """
-    tokens = TOKEN.findall(plain(text))
-    i = first_word(tokens)
-    return tuple(small(token) if i == place else token for place, token in enumerate(tokens))
-
-
-def detokenize(tokens: Iterable[str]) -> str:
-    """Tokens as a French sentence: "l'" is joined to its word, a full stop to what it ends."""
-    tokens, text, quoted, joined = list(tokens), "", dict.fromkeys(QUOTES, False), True
-    i = first_word(tokens)
-    for place, token in enumerate(tokens):
-        if place == i and small(capital(token)) == token:
-            token = capital(token)
-        closes = token[0] in CLOSING or token == "…" or quoted.get(token, False)
-        text += token if joined or closes else f" {token}"
-        if token in QUOTES:
-            quoted[token] = not quoted[token]
-        joined = token in OPENING or quoted.get(token) or len(token) > 1 and token[-1] == "'"
-    return text
-
-
-def first_word(tokens: list[str]) -> int | None:
-    """The place of the first token that is no quote, bracket or dash."""
-    return next((i for i, token in enumerate(tokens) if token not in BEFORE_A_SENTENCE), None)
-
-
-def capital(word: str) -> str:
-    """A word, unless it is an address, with a capital."""
-    if re.fullmatch(ADDRESS, word):
-        return word
-    return unicodedata.normalize("NFC", word[:1].upper() + word[1:])
-
-
-def small(word: str) -> str:
-    """A word without its capital, unless it has others, or the capital would not come back."""
-    lower = word[:1].lower() + word[1:]
-    return lower if word[1:] == word[1:].lower() and capital(lower) == word else word
+def in_pieces(row: Row, vocab: Subwords, trg_vocab: Subwords) -> Row:
+    """A row of text as one of pieces."""
+    pieces = {"source": vocab.tokenize(row.source), "target": trg_vocab.tokenize(row.target)}
+    return row._replace(**pieces)
 
 
 def read_pairs(lines: Iterable[str], name: str) -> list[tuple[str, str]]:
     """Pairs of texts from lines `english<tab>french`, as the Anki files of manythings.org have
     them; whatever follows a second tab, such as an attribution, is ignored, and so are blank lines.
-    Of several translations of the same tokens the first is taken.
+    A pair that repeats another is left out.
 
     Raises ValueError for a line without two texts; it says that the file is called `name`.
     """
-    pairs: dict[Sentence, tuple[str, str]] = {}
+    pairs: dict[tuple[str, str], None] = {}
     for i, line in enumerate(lines, start=1):
         if not line.strip():
             continue
@@ -158,5 +198,5 @@ def read_pairs(lines: Iterable[str], name: str) -> list[tuple[str, str]]:
         target = rest.partition("\t")[0]
         if not (source.strip() and target.strip()):
             raise ValueError(f"{name}: line {i} is not english<tab>french")
-        pairs.setdefault(tokenize(source.lower()), (source.strip(), target.strip()))
-    return list(pairs.values())
+        pairs[source.strip(), target.strip()] = None
+    return list(pairs)

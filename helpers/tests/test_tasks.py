@@ -4,6 +4,7 @@ import random
 import unicodedata
 from collections import Counter
 from itertools import combinations, product
+from pathlib import Path
 
 import pytest
 from torch.utils.data import DataLoader
@@ -22,8 +23,9 @@ from helpers.tasks.patterns import (
     period,
     sequences,
 )
-from helpers.tasks.task import read_lines
-from helpers.tasks.translation import Translation, detokenize, read_pairs, tokenize
+from helpers.tasks.task import Corpus, read_lines
+from helpers.tasks.tokens import detokenize, tokenize
+from helpers.tasks.translation import Translation, read_pairs
 from helpers.tasks.words import Words
 
 SMALL = {"per_length": 40}
@@ -124,13 +126,15 @@ ANKI = (
 
 
 def test_an_anki_file_is_read(tmp_path):
-    """Attributions, blank lines and second translations are left out, and so is the BOM."""
-    pairs = [("Go.", "Va !"), ("Run!", "Cours\u202f!"), ("Hi.", "Salut.")]
+    """Attributions and blank lines are left out, and so is the BOM; a sentence that is there twice
+    has two translations.
+    """
+    pairs = [("Go.", "Va !"), ("Run!", "Cours\u202f!"), ("GO .", "Bouge !"), ("Hi.", "Salut.")]
     assert read_pairs(ANKI.splitlines(keepends=True), "fra.txt") == pairs
     path = tmp_path / "fra.txt"
     path.write_bytes(b"\xef\xbb\xbf" + ANKI.encode())
     sentences, references, texts = Translation().examples(path)
-    assert texts == ["Va !", "Cours !", "Salut."]
+    assert texts == [("Va !", "Bouge !"), ("Cours\u202f!",), ("Salut.",)]
     assert sentences == [("go", "."), ("run", "!"), ("hi", ".")]
     assert references == [("va", "!"), ("cours", "!"), ("salut", ".")]
 
@@ -149,7 +153,11 @@ def test_the_references_of_a_file_are_those_of_the_task(tmp_path):
     continued = [tuple(12 * digits)[:CONTINUED] for digits in ("12", "3")]
     assert Patterns().examples(path)[1] == continued
     assert Integers().examples(path)[1] == [tuple("2121"), tuple("3333")]
-    expected = [tuple("1212"), tuple("3333")], Integers().examples(path)[1], ["2 1 2 1", "3 3 3 3"]
+    expected = (
+        [tuple("1212"), tuple("3333")],
+        Integers().examples(path)[1],
+        [("2 1 2 1",), ("3 3 3 3",)],
+    )
     assert Words().examples(path) == expected
     path.write_text("\n")
     for task in TASKS.values():
@@ -172,11 +180,19 @@ def corpus(tmp_path):
 def test_the_translation_task_from_a_file(corpus):
     task = Translation(max_length=7).load(1, corpus)
     assert task.left_out == 2
-    assert [len(part) for part in task.sentences] == [39, 6, 15]
-    assert_no_overlap(task.sentences)
+    pairs = {english: texts for part in zip(task.sentences, task.texts, strict=True)
+             for english, texts in zip(*part, strict=True)}  # fmt: skip
+    assert sorted(map(len, task.sentences)) == [6, 15, 40]
+    assert len(pairs) == 60, "one sentence of the training has two translations"
+    assert_no_overlap(task.sentences._replace(train=[*dict.fromkeys(task.sentences.train)]))
     for sentences, references in zip(*task[:2], strict=True):
         for english, french in zip(sentences, references, strict=True):
-            assert french == ("c'", "est", english[2].replace("w", "m"), ".")
+            assert french == ("encore", ".") or french == (
+                "c'",
+                "est",
+                english[2].replace("w", "m"),
+                ".",
+            )
     for side, vocab in ((task.sentences, task.vocab), (task.references, task.trg_vocab)):
         known = {token for tokens in side.train for token in tokens}
         assert vocab.words == [*SPECIALS, *sorted(known)]
@@ -335,3 +351,81 @@ def test_a_corpus_that_cannot_be_used(tmp_path, content, message):
 def test_read_lines_of_a_missing_file(tmp_path):
     with pytest.raises(OSError):
         read_lines(tmp_path / "none.txt")
+
+
+def write_pairs(path, *pairs):
+    path.write_text("".join(f"{english}\t{french}\n" for english, french in pairs))
+    return str(path)
+
+
+@pytest.fixture
+def files(tmp_path):
+    """A corpus with a sentence each of the validation and the test file, in capitals."""
+    train = [(f"I see {i} cats.", f"Je vois {i} chats.") for i in range(60)]
+    train += [("I see 3 cats.", "J'aperçois 3 chats."), ("GO!", "Va !"), ("RUN!", "Cours !")]
+    return Corpus(
+        write_pairs(tmp_path / "train", *train),
+        write_pairs(tmp_path / "valid", ("Go!", "Va !"), ("Go!", "Allez !"), ("Stop!", "Stop !")),
+        write_pairs(tmp_path / "test", ("Run!", "Cours !"), ("Hi.", "Salut."), ("Run!", "File !")),
+    )
+
+
+@pytest.mark.parametrize("subwords", [0, 300])
+def test_files_of_their_own_to_validate_and_test(files, subwords):
+    data = Translation(subwords=subwords).load(1, files)
+    assert [len(part) for part in data.sentences] == [61, 2, 2]
+    assert data.texts.valid == [("Va !", "Allez !"), ("Stop !",)]
+    assert data.texts.test == [("Cours !", "File !"), ("Salut.",)]
+    task = Translation(subwords=subwords)
+    written = [task.join(tokens, data.trg_vocab) for tokens in data.references.train]
+    assert set(written) == {text for (text,) in data.texts.train}
+    assert "Va !" not in written and "Cours !" not in written, "they are tested on"
+    assert {"Je vois 3 chats.", "J'aperçois 3 chats."} < set(written)
+
+
+@pytest.mark.parametrize("subwords", [0, 300])
+def test_the_same_sentence_in_another_spelling_is_not_trained_on(files, subwords):
+    other = files._replace(valid=files.test, test=files.valid)
+    Path(other.train).write_text("I don’t go.\tNon.\nCafe\u0301 !\tOui.\n" * 1 + "".join(
+        f"A {i}.\tUn {i}.\n" for i in range(40)))  # fmt: skip
+    Path(other.test).write_text("I don't go.\tNon !\nCaf\u00e9!\tOui !\n")
+    data = Translation(subwords=subwords).load(1, other)
+    assert len(data.sentences.train) == 40 and len(data.sentences.test) == 2
+
+
+@pytest.mark.parametrize("given", ["valid", "test"])
+def test_what_is_not_given_is_cut_off(files, given):
+    corpus = Corpus(files.train, **{given: getattr(files, given)})
+    data = Translation(subwords=300).load(1, corpus)
+    sizes = {name: len(part) for name, part in data.sentences._asdict().items()}
+    assert sizes.pop(given) == 2
+    cut_off = {"valid": data.texts.test, "test": data.texts.valid}[given]
+    assert sizes["train"] + sum(map(len, cut_off)) == 62, "of 63 pairs one is in the file"
+
+
+def test_pieces_are_learned_from_the_training_alone(files, tmp_path):
+    task, other = Translation(subwords=300), write_pairs(tmp_path / "x", ("Zzz zzz!", "Żżż żżż !"))
+    vocabs = [task.load(1, Corpus(files.train, files.valid, test)).trg_vocab
+              for test in (files.test, other)]  # fmt: skip
+    assert vocabs[0].words != vocabs[1].words, "one sentence is no longer left out"
+    assert not any("ż" in word.lower() for word in vocabs[1].words)
+
+
+def test_what_is_tested_is_never_too_long(files):
+    data = Translation(subwords=300, max_length=8).load(1, files)
+    assert 0 < len(data.sentences.train) == 61 - data.left_out < 61
+    assert len(data.sentences.test) == 2 and len(data.references.test[1]) > 3
+
+
+def test_own_files_that_cannot_be_used(files, tmp_path):
+    with pytest.raises(ValueError, match="splits its corpus itself"):
+        Words().load(1, files)
+    with pytest.raises(ValueError, match="no sentence is left to train on"):
+        Translation().load(1, files._replace(train=files.test))
+    with pytest.raises(ValueError, match="all sentences to validate on are in the test"):
+        Translation().load(1, files._replace(valid=files.test))
+    with pytest.raises(ValueError, match="train: no pair of at most 3 pieces"):
+        Translation(subwords=300, max_length=3).load(1, files)
+    (tmp_path / "empty").write_text("\n")
+    with pytest.raises(ValueError, match="empty holds no sentence"):
+        Translation().load(1, files._replace(test=str(tmp_path / "empty")))

@@ -1,0 +1,87 @@
+"""Pieces of words: a vocabulary that also cuts a text into its tokens, and joins them again."""
+
+import io
+import unicodedata
+from collections.abc import Iterable
+
+from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
+
+from helpers.data import BOS, EOS, PAD, SPECIALS, UNK, Sentence, Vocab
+
+SPACE = "▁"  # (U+2581) in a piece: the space before it
+
+
+class Subwords(Vocab):
+    """The pieces that byte-pair encoding (Sennrich, Haddow and Birch 2016, arXiv:1508.07909) finds
+    in a text, by SentencePiece (Kudo and Richardson 2018, arXiv:1808.06226): a frequent word is one
+    piece, a rare one is several, and a character that the text did not have is its bytes. So no
+    word is unknown, and a line comes back as it was (see `normal`).
+    """
+
+    def __init__(self, model: bytes):
+        """`model` is what `learn` has learned. Raises RuntimeError for other bytes."""
+        self.model, self.processor = model, SentencePieceProcessor(model_proto=model)
+        super().__init__(map(self.processor.id_to_piece, range(len(self.processor))), exact=True)
+
+    @classmethod
+    def learn(cls, lines: Iterable[str], size: int) -> "Subwords":
+        """At most `size` pieces, fewer if the lines have no more. The same lines, the same pieces.
+        Raises ValueError if `size` is less than the characters, the 256 bytes and `SPECIALS`.
+        """
+        model = io.BytesIO()
+        try:
+            SentencePieceTrainer.train(
+                sentence_iterator=(normal(line) for line in lines),
+                model_writer=model,
+                model_type="bpe",
+                vocab_size=size,
+                hard_vocab_limit=False,
+                character_coverage=1.0,
+                byte_fallback=True,
+                normalization_rule_name="identity",
+                remove_extra_whitespaces=False,
+                num_threads=1,
+                minloglevel=2,
+                max_sentence_length=1_000_000,  # bytes; longer lines are not learned from
+                pad_id=PAD,
+                bos_id=BOS,
+                eos_id=EOS,
+                unk_id=UNK,
+                pad_piece=SPECIALS[PAD],
+                bos_piece=SPECIALS[BOS],
+                eos_piece=SPECIALS[EOS],
+                unk_piece=SPECIALS[UNK],
+            )
+        except RuntimeError as error:
+            raise ValueError(
+                f"subwords {size} are fewer than the characters and bytes of the text, or it has no"
+                " line to learn from"
+            ) from error
+        return cls(model.getvalue())
+
+    def tokenize(self, line: str) -> Sentence:
+        """The pieces of a line."""
+        return tuple(self.processor.encode(normal(line), out_type=str))
+
+    def join(self, pieces: Iterable[str]) -> str:
+        """The line that the pieces make; bytes that are no character become "\ufffd"."""
+        return self.processor.decode(list(pieces))
+
+
+def normal(line: str) -> str:
+    """What comes back of a line: letters and accents composed (NFC), no space around it, and a
+    space in the place of each "▁".
+    """
+    return unicodedata.normalize("NFC", line.replace(SPACE, " ").strip())
+
+
+def readable(pieces: Iterable[str]) -> list[str]:
+    """Pieces as the labels of a map: without the mark of a space, and with a hyphen before one that
+    goes on with a word.
+    """
+    labels, before = [], ""
+    for piece in pieces:
+        goes_on = piece[:1].isalnum() and before[-1:].isalnum()
+        labels.append(f"-{piece}" if goes_on else piece.removeprefix(SPACE) or SPACE)
+        before = piece
+    return labels
