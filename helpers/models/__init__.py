@@ -12,7 +12,7 @@ from torch import nn
 
 from helpers.model import build_model, init_parameters
 from helpers.models.location import LocationSeq2Seq
-from helpers.models.recurrent import ATTENTIONS, CELLS, RecurrentSeq2Seq
+from helpers.models.recurrent import ATTENTIONS, CELLS, OUTPUTS, RecurrentSeq2Seq
 from helpers.models.transformer import Transformer
 from helpers.runs.fields import Group, choice, number
 from helpers.runs.fused import Fused
@@ -29,8 +29,10 @@ class ModelSettings(Group):
         """Defaults of its own, of settings of any group, for what is asked for by `flags`."""
         return {}
 
-    def label(self) -> str:
-        """What a folder of it is called, after the task: "" for the model of the assignment."""
+    def label(self, usual: Mapping) -> str:
+        """What a folder of it is called, after the task: "" for the model of the assignment, and
+        for one that is like the `usual` one of a corpus.
+        """
         return self.name
 
     def build(self, src_size: int, trg_size: int) -> nn.Module:
@@ -63,6 +65,11 @@ class RecurrentSettings(ModelSettings):
     )
     layers: int = number(1, 1, 64, "layers of the encoder, and of the decoder")
     dropout: float = number(0.0, 0, 0.9, "share of the numbers between the parts that become 0")
+    output: str = choice(
+        "linear",
+        OUTPUTS,
+        "before the words: one layer, a readout, or one tied to the target embedding",
+    )
 
     @classmethod
     def recipe(cls, flags: Mapping) -> dict:
@@ -77,15 +84,17 @@ class RecurrentSettings(ModelSettings):
 
     @property
     def is_of_the_assignment(self) -> bool:
-        chosen = self.cell, self.attention, self.layers, self.dropout
-        return chosen == ("gru", "bahdanau", 1, 0)
+        chosen = self.cell, self.attention, self.layers, self.dropout, self.output
+        return chosen == ("gru", "bahdanau", 1, 0, "linear")
 
-    def label(self) -> str:
-        usual = self.recipe({"attention": self.attention}).get("dropout", 0)
+    def label(self, usual: Mapping) -> str:
+        usual = {"dropout": 0, "output": "linear"} | usual
+        usual |= self.recipe({"attention": self.attention})
         parts = [self.cell] if self.cell != "gru" else []
         parts += [self.attention] if self.attention != "bahdanau" else []
         parts += [f"{self.layers}-layers"] if self.layers > 1 else []
-        parts += [f"dropout-{self.dropout:g}"] if self.dropout != usual else []
+        parts += [self.output] if self.output != usual["output"] else []
+        parts += [f"dropout-{self.dropout:g}"] if self.dropout != usual["dropout"] else []
         return "-".join(parts)
 
     def build(self, src_size: int, trg_size: int) -> nn.Module:
@@ -95,7 +104,8 @@ class RecurrentSettings(ModelSettings):
         return init_parameters(kind(src_size, trg_size, **vars(self)))
 
     def in_training(self, model: nn.Module) -> nn.Module:
-        return Fused(model) if self.is_of_the_assignment else model
+        loops = (self.cell, self.attention, self.layers) == ("gru", "bahdanau", 1)
+        return Fused(model) if loops else model
 
 
 @dataclass(frozen=True)

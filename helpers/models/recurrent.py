@@ -25,6 +25,9 @@ ATTENTIONS = {  # of the sizes of the query, of the values, and of the hidden la
 }
 
 
+OUTPUTS = ("linear", "readout", "tied")  # what predicts the words, see `Readout`
+
+
 class RecurrentEncoder(nn.Module):
     """Reads the source in both directions, in one layer or several, one on top of the other."""
 
@@ -69,6 +72,30 @@ def join(final: Tensor) -> Tensor:
     return torch.cat([forth, back], dim=-1)
 
 
+class Readout(nn.Module):
+    """The output layer of Bahdanau, Cho and Bengio (2015, arXiv:1409.0473, appendix A.2.2): a layer
+    of the embedding's size, of which each unit is the larger of two (maxout), before the words. A
+    large vocabulary then has E numbers a word to learn, not H + C; `tied`, it shares those of the
+    `embedding` (Press and Wolf 2017, arXiv:1608.05859).
+    """
+
+    def __init__(self, feature_size: int, embedding: nn.Embedding, tied: bool, dropout: float):
+        super().__init__()
+        vocab_size, emb_size = embedding.weight.shape
+        self.hidden, self.dropout = nn.Linear(feature_size, 2 * emb_size), nn.Dropout(dropout)
+        self.words = nn.Linear(emb_size, vocab_size)
+        if tied:
+            self.words.weight = embedding.weight
+
+    def forward(self, features: Tensor) -> Tensor:
+        """From features (..., H + C + E) to logits (..., V)."""
+        return self.words(self.before_words(features))
+
+    def before_words(self, features: Tensor) -> Tensor:
+        """The layer of the embedding's size (..., E)."""
+        return self.dropout(torch.maximum(*self.hidden(features).chunk(2, dim=-1)))
+
+
 class RecurrentDecoder(nn.Module):
     """Looks at the source before every word that it writes, with the hidden state of its top layer
     as the query. The first layer reads the previous word and the context.
@@ -84,6 +111,7 @@ class RecurrentDecoder(nn.Module):
         attn_size: int | None,
         layers: int,
         dropout: float,
+        output: str,
     ):
         super().__init__()
         self.embedding, self.dropout = nn.Embedding(vocab_size, emb_size), nn.Dropout(dropout)
@@ -91,25 +119,33 @@ class RecurrentDecoder(nn.Module):
         context_size = 0 if attention == "none" else 2 * hidden_size
         inputs = [emb_size + context_size] + [hidden_size] * (layers - 1)
         self.cells = nn.ModuleList([CELLS[cell](size, hidden_size) for size in inputs])
-        self.output = nn.Linear(hidden_size + context_size, vocab_size)
+        size = hidden_size + context_size
+        if output == "linear":
+            self.output = nn.Linear(size, vocab_size)
+        else:
+            tied = output == "tied"
+            self.output = Readout(size + emb_size, self.embedding, tied, dropout)
 
     def step(
         self, ids: Tensor, state: State, keys: Tensor, values: Tensor, mask: Tensor
     ) -> tuple[Tensor, State, Tensor]:
         """One step, from the previous words `ids` (B,) and the state of all layers. Returns the
-        features (B, H + C) for `output`, the new state and the weights (B, S).
+        features for `output`, (B, H + C) or, for a `Readout`, (B, H + C + E), the new state and the
+        weights (B, S).
         """
         parts = len(state) // len(self.cells)  # of the state of a layer: 2 in an LSTM
         query = self.dropout(state[-parts])
         context, weights = self.attention(query, keys, values, mask)
-        x, new_state = torch.cat([self.dropout(self.embedding(ids)), context], dim=-1), []
+        emb = self.dropout(self.embedding(ids))
+        x, new_state = torch.cat([emb, context], dim=-1), []
         for i, cell in enumerate(self.cells):
             x = self.dropout(x) if i > 0 else x
             old = state[parts * i : parts * (i + 1)]
             new = cell(x, old) if parts == 2 else (cell(x, *old),)
             new_state += new
             x = new[0]
-        return torch.cat([x, context], dim=-1), tuple(new_state), weights
+        seen = [emb] if isinstance(self.output, Readout) else []
+        return torch.cat([x, context, *seen], dim=-1), tuple(new_state), weights
 
 
 class RecurrentSeq2Seq(nn.Module):
@@ -129,11 +165,13 @@ class RecurrentSeq2Seq(nn.Module):
         attn_size: int | None = 64,
         layers: int = 1,
         dropout: float = 0.0,
+        output: str = "linear",
     ):
         super().__init__()
         sizes = emb_size, hidden_size, cell
         self.encoder = RecurrentEncoder(src_size, *sizes, layers, dropout)
-        self.decoder = RecurrentDecoder(trg_size, *sizes, attention, attn_size, layers, dropout)
+        rest = attention, attn_size, layers, dropout, output
+        self.decoder = RecurrentDecoder(trg_size, *sizes, *rest)
 
     def start(self, src: Tensor, src_lens: Tensor) -> State:
         """The state before the first word: that of the decoder (see `RecurrentEncoder`), and what
@@ -144,7 +182,7 @@ class RecurrentSeq2Seq(nn.Module):
         return *state, self.decoder.attention.project_keys(values), values, mask
 
     def step(self, ids: Tensor, state: State) -> tuple[Tensor, Tensor, State]:
-        """From the previous words `ids` (B,) to the features (B, H + C) from which `output`
+        """From the previous words `ids` (B,) to the features from which `output`
         predicts the next, the weights (B, S) and the new state.
         """
         *state, keys, values, mask = state

@@ -4,6 +4,7 @@ Shapes: B batch, S source length, T target length, E embedding, V vocabulary; Tr
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from helpers.model import State
@@ -19,9 +20,10 @@ class PositionalEncoding(nn.Module):
             raise ValueError(f"the positional encoding needs an even emb_size, not {emb_size}")
         self.register_buffer("rates", 10_000.0 ** (-torch.arange(0, emb_size, 2) / emb_size))
 
-    def forward(self, emb: Tensor) -> Tensor:
-        """Takes and returns (B, T, E)."""
-        angles = torch.arange(emb.size(1), device=emb.device).unsqueeze(1) * self.rates  # (T, E/2)
+    def forward(self, emb: Tensor, first: int = 0) -> Tensor:
+        """Takes and returns (B, T, E), of positions that are counted from `first`."""
+        positions = torch.arange(first, first + emb.size(1), device=emb.device)
+        angles = positions.unsqueeze(1) * self.rates  # (T, E/2)
         return emb + torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)
 
 
@@ -38,8 +40,56 @@ class DecoderLayer(nn.TransformerDecoderLayer):
         query = self.norm2(trg)
         context, weights = self.multihead_attn(query, memory, memory, key_padding_mask=~mask)
         trg = trg + self.dropout2(context)
+        return self.feed_forward(trg), weights
+
+    def feed_forward(self, trg: Tensor) -> Tensor:
+        """The last part of the layer, (B, T, E) as well."""
         hidden = self.dropout(self.activation(self.linear1(self.norm3(trg))))
-        return trg + self.dropout3(self.linear2(hidden)), weights
+        return trg + self.dropout3(self.linear2(hidden))
+
+    def step(self, trg: Tensor, mask: Tensor, cache: State) -> tuple[Tensor, Tensor, State]:
+        """As `forward` at a single position, `trg` (B, 1, E). The `cache` holds keys and values of
+        the memory, and of the positions before, (B, S, E) and (B, T, E); it comes back with those
+        of this position.
+        """
+        memory, (keys, values) = cache[:2], cache[2:]
+        query = self.norm1(trg)
+        new_keys, new_values = keys_and_values(self.self_attn, query)
+        own = torch.cat([keys, new_keys], dim=1), torch.cat([values, new_values], dim=1)
+        context, _ = attend(self.self_attn, query, *own)
+        trg = trg + self.dropout1(context)
+        context, weights = attend(self.multihead_attn, self.norm2(trg), *memory, mask)
+        return self.feed_forward(trg + self.dropout2(context)), weights, (*memory, *own)
+
+
+def keys_and_values(attention: nn.MultiheadAttention, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Those of all heads, side by side, of `x` (B, T, E): (B, T, E) each."""
+    size = x.size(-1)
+    weight, bias = attention.in_proj_weight[size:], attention.in_proj_bias[size:]
+    return F.linear(x, weight, bias).chunk(2, dim=-1)
+
+
+def attend(
+    attention: nn.MultiheadAttention,
+    x: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    mask: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """What torch's attention returns for `x` (B, 1, E), with keys and values (B, T, E) that are
+    projected already: (B, 1, E) and the weights (B, 1, T), the mean of all heads.
+    """
+    size, heads = x.size(-1), attention.num_heads
+    query = F.linear(x, attention.in_proj_weight[:size], attention.in_proj_bias[:size])
+    query, keys, values = (
+        part.unflatten(-1, (heads, -1)).transpose(1, 2) for part in (query, keys, values)
+    )  # (B, heads, T, E / heads)
+    energy = query @ keys.transpose(2, 3) / (size / heads) ** 0.5  # (B, heads, 1, T)
+    if mask is not None:
+        energy = energy.masked_fill(~mask[:, None, None], -torch.inf)
+    weights = energy.softmax(dim=-1)
+    context = (weights @ values).transpose(1, 2).flatten(2)
+    return attention.out_proj(context), weights.mean(dim=1)
 
 
 class Transformer(nn.Module):
@@ -98,14 +148,23 @@ class Transformer(nn.Module):
         return self.norm(trg), weights
 
     def start(self, src: Tensor, src_lens: Tensor) -> State:
-        """The state before the first word: nothing written yet, and what there is to look at."""
-        return src.new_zeros(len(src), 0), *self.encode(src, src_lens)
+        """The state before the first word: the mask, and for each layer its cache (see
+        `DecoderLayer.step`), in which nothing is written yet.
+        """
+        memory, mask = self.encode(src, src_lens)
+        nothing, state = memory[:, :0], [mask]
+        for layer in self.layers:
+            state += [*keys_and_values(layer.multihead_attn, memory), nothing, nothing]
+        return tuple(state)
 
     def next_word(self, ids: Tensor, state: State) -> tuple[Tensor, Tensor, State]:
         """From the previous words `ids` (B,) to the logits (B, V) of the next, the weights (B, S)
-        and the new state. All that was written is read again each time: simple, but slow.
+        and the new state. What was written before is in the caches, and is not read again.
         """
-        written, *source = state
-        written = torch.cat([written, ids.unsqueeze(1)], dim=1)
-        features, weights = self.decode(written, *source)
-        return self.output(features[:, -1]), weights[:, -1], (written, *source)
+        mask, *caches = state
+        emb = self.trg_embedding(ids).unsqueeze(1)  # (B, 1, E)
+        trg, new = self.dropout(self.position(emb, first=caches[2].size(1))), [mask]
+        for i, layer in enumerate(self.layers):
+            trg, weights, cache = layer.step(trg, mask, tuple(caches[4 * i : 4 * i + 4]))
+            new += cache
+        return self.output(self.norm(trg))[:, 0], weights[:, 0], tuple(new)

@@ -24,8 +24,10 @@ from torch import nn
 from helpers.data import TaskData, Vocab
 from helpers.runs.device import is_out_of_memory
 from helpers.runs.settings import Settings
+from helpers.tasks.subwords import Subwords
+from helpers.tasks.task import Corpus
 
-FORMAT = "seq2seq 5"
+FORMAT = "seq2seq 6"
 UNFINISHED = "unfinished"
 NEW, OLD = f"{UNFINISHED}.new", f"{UNFINISHED}.old"  # for a moment, when a run begins
 KEPT = 3  # epoch-NNN.pt files; older ones are removed
@@ -41,14 +43,15 @@ class Checkpoint(NamedTuple):
     trg_vocab: Vocab  # of the target
     settings: Settings
     history: list[dict]  # what was reported of each epoch, up to the one saved here
-    corpus: str | None  # the text file trained on; None is data that we generate
+    corpus: Corpus | None  # the files trained on; None is data that we generate
     digest: str  # of the data, see `digest`
     learner: dict  # moments, schedule, scaler and random numbers: what training on needs
 
 
 def digest(data: TaskData) -> str:
     """A fingerprint of the sentences: the same text and splits, the same digest."""
-    return hashlib.sha256(repr((data.sentences, data.references)).encode()).hexdigest()
+    texts = (data.texts,) if data.texts else ()
+    return hashlib.sha256(repr((data.sentences, data.references, *texts)).encode()).hexdigest()
 
 
 def save(checkpoint: Checkpoint, *paths: Path) -> None:
@@ -60,10 +63,11 @@ def save(checkpoint: Checkpoint, *paths: Path) -> None:
         "format": FORMAT,
         "settings": checkpoint.settings.flat(),
         "vocabs": [
-            (vocab.words, vocab.exact) for vocab in (checkpoint.vocab, checkpoint.trg_vocab)
+            vocab.model if isinstance(vocab, Subwords) else (vocab.words, vocab.exact)
+            for vocab in (checkpoint.vocab, checkpoint.trg_vocab)
         ],
         "history": checkpoint.history,
-        "corpus": checkpoint.corpus,
+        "corpus": checkpoint.corpus and tuple(checkpoint.corpus),
         "digest": checkpoint.digest,
         "parameters": checkpoint.model.state_dict(),
         "longest": checkpoint.model.longest,
@@ -131,11 +135,16 @@ def load(path: Path) -> Checkpoint:
         if content["format"] != FORMAT:
             raise ValueError
         given = {name: value for name, value in content["settings"].items() if value is not None}
-        settings, vocabs = Settings.of(**given), [Vocab(*vocab) for vocab in content["vocabs"]]
+        settings = Settings.of(**given)
+        vocabs = [
+            Subwords(vocab) if isinstance(vocab, bytes) else Vocab(*vocab)
+            for vocab in content["vocabs"]
+        ]
         model = settings.model.build(*map(len, vocabs)).to(settings.run.dtype).eval()
         model.load_state_dict(content["parameters"])
         model.longest = content["longest"]
-        rest = (content[name] for name in ("history", "corpus", "digest", "learner"))
+        corpus = content["corpus"] and Corpus(*content["corpus"])
+        rest = content["history"], corpus, content["digest"], content["learner"]
         return Checkpoint(model, *vocabs, settings, *rest)
     except Exception as error:  # broken files fail in as many ways as there are files
         if is_out_of_memory(error):

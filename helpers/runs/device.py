@@ -20,6 +20,17 @@ def choose_device(name: str) -> str:
     return "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"
 
 
+def has_half(device: str) -> bool:
+    """Whether the device multiplies numbers of 16 bits faster than others."""
+    on_cpu = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return device == "cuda" or on_cpu
+
+
+def use_threads(count: int) -> None:
+    """Lets torch use so many threads, or as many as there are processors."""
+    torch.set_num_threads(min(count, os.cpu_count() or 1))
+
+
 @contextmanager
 def processes(device: str) -> Iterator[None]:
     """While it lasts, this process works together with the others that `torchrun` has started.
@@ -58,6 +69,15 @@ def add_up(*numbers: float) -> list[float]:
     sums: Tensor = torch.tensor(numbers, dtype=torch.float64)
     dist.all_reduce(sums)
     return sums.tolist()
+
+
+def gather(items: list) -> list:
+    """The items of all processes."""
+    if world_size() == 1:
+        return items
+    parts = [None] * world_size()
+    dist.all_gather_object(parts, items)
+    return [item for part in parts for item in part]
 
 
 def share_gradients(model: nn.Module) -> None:

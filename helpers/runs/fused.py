@@ -20,9 +20,12 @@ from collections.abc import Iterator
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.amp import custom_bwd, custom_fwd
 from torch.autograd.function import once_differentiable
 
-from helpers.model import Decoder, Encoder, Seq2Seq
+from helpers.data import PAD, Batch
+from helpers.model import Seq2Seq
+from helpers.runs.losses import LargeOutput, smoothed_cross_entropy
 
 sigmoid_backward = torch.ops.aten.sigmoid_backward.grad_input  # (d, s) -> d * s * (1 - s)
 tanh_backward = torch.ops.aten.tanh_backward.grad_input  # (d, n) -> d * (1 - n * n)
@@ -80,6 +83,7 @@ class EncoderLoop(torch.autograd.Function):
     """
 
     @staticmethod
+    @custom_fwd(device_type="cpu", cast_inputs=torch.float32)
     def forward(ctx, words, weight, bias, real):
         states, kept = [words.new_zeros(2, words.size(2), weight.size(2))], []
         for x, is_word in zip(words.unbind(1), real.unbind(1), strict=True):
@@ -93,6 +97,7 @@ class EncoderLoop(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
+    @custom_bwd(device_type="cpu")
     def backward(ctx, d_states):
         weight, real, states, *kept = ctx.saved_tensors
         size, before = states.size(3), states[:, :-1]
@@ -120,17 +125,24 @@ class DecoderLoop(torch.autograd.Function):
     Takes the words' share of the gates (T, B, 3H), keys (B, S, A), values (B, S, 3H), the gates of
     both in the order n, r, z (see `gru_cell`), the first state (B, H), matrix (3H + A, H) and
     biases (3H + A,) of the state's share, for r, z and n, and of the query, the vector of the score
-    (A,), and a penalty for each place (B, S): 0, or -inf where there is no word. Returns the states
-    (T, B, H) and the attention weights (T, B, S).
+    (A,), a penalty for each place (B, S): 0, or -inf where there is no word, and the factors of
+    dropout in the query (T, B, H), or None. Returns the states (T, B, H) and the attention weights
+    (T, B, S).
     """
 
     @staticmethod
-    def forward(ctx, words, keys, values, state, weight, bias, score, penalty):
+    @custom_fwd(device_type="cpu", cast_inputs=torch.float32)
+    def forward(ctx, words, keys, values, state, weight, bias, score, penalty, dropped):
         states, all_alpha, all_hidden, kept = [state], [], [], []
-        penalties = penalty.flatten()
-        for word in words.unsqueeze(2).unbind(0):  # (B, 1, 3H)
-            h_and_query = torch.addmm(bias, states[-1], weight.t())  # (B, 3H + A)
-            h, query = h_and_query.tensor_split([word.size(2)], dim=1)
+        penalties, gates = penalty.flatten(), words.size(2)
+        for t, word in enumerate(words.unsqueeze(2).unbind(0)):  # (B, 1, 3H)
+            if dropped is None:
+                h_and_query = torch.addmm(bias, states[-1], weight.t())  # (B, 3H + A)
+                h, query = h_and_query.tensor_split([gates], dim=1)
+            else:
+                h = torch.addmm(bias[:gates], states[-1], weight[:gates].t())
+                given = states[-1] * dropped[t]
+                query = torch.addmm(bias[gates:], given, weight[gates:].t())
             hidden = (query.unsqueeze(1) + keys).sigmoid_()  # (B, S, A)
             energy = torch.addmv(penalties, hidden.flatten(0, 1), score)  # (B * S,)
             alpha = energy.view_as(penalty).softmax(dim=1).unsqueeze(1)  # (B, 1, S)
@@ -142,26 +154,29 @@ class DecoderLoop(torch.autograd.Function):
             kept.append(kept_of_step)
         parts = states, all_alpha, *zip(*kept, strict=True)
         states, all_alpha, *kept = (torch.stack(part) for part in parts)
-        ctx.save_for_backward(keys, values, weight, score, states, all_alpha, *kept, *all_hidden)
+        saved = keys, values, weight, score, dropped, states, all_alpha, *kept, *all_hidden
+        ctx.save_for_backward(*saved)
         return states[1:], all_alpha.squeeze(2)
 
     @staticmethod
     @once_differentiable
+    @custom_bwd(device_type="cpu")
     def backward(ctx, d_states, d_all_alpha):
-        keys, values, weight, score, states, all_alpha, *kept = ctx.saved_tensors
+        keys, values, weight, score, dropped, states, all_alpha, *kept = ctx.saved_tensors
         kept, all_hidden = kept[:3], kept[3:]
         size, before, turned = states.size(2), states[:-1], values.transpose(1, 2)  # (B, 3H, S)
+        gates, masks = 3 * size, before if dropped is None else dropped  # any, if not used
         d = keys.new_empty(*before.shape[:2], 5 * size + len(score))  # (T, B, 5H + A)
         d_cell, d_query = d.tensor_split([5 * size], dim=2)
         gru_slopes(before, *kept, out=d_cell)  # at first, factors
         d_words, d_h_and_query = d[..., size : 4 * size], d[..., 2 * size :]  # they overlap
         rows = (part.unsqueeze(2) for part in (d_all_alpha, d_words, d_query))  # (T, B, 1, ...)
         d_cell = d_cell.unflatten(2, (5, size))
-        parts = all_alpha, *rows, d_states, d_cell, d[..., :size], d_h_and_query
+        parts = all_alpha, *rows, d_states, d_cell, d[..., :size], d_h_and_query, masks
         steps = zip(reversed(all_hidden), last_first(*parts), strict=True)
         d_state, d_keys = torch.zeros_like(states[0]), torch.zeros_like(keys)
         d_score = keys.new_zeros(len(keys), 1, len(score))
-        for hidden, (alpha, d_alpha, d_x, d_q, d_new, factors, d_old, d_of_h) in steps:
+        for hidden, (alpha, d_alpha, d_x, d_q, d_new, factors, d_old, d_of_h, kept) in steps:
             factors.mul_((d_state + d_new).unsqueeze(1))  # now they are gradients
             d_alpha = torch.baddbmm(d_alpha, d_x, turned)  # (B, 1, S)
             d_energy = softmax_backward(d_alpha, alpha, -1, alpha.dtype)  # (B, 1, S)
@@ -169,82 +184,144 @@ class DecoderLoop(torch.autograd.Function):
             slope = torch.addcmul(hidden, hidden, hidden, value=-1)  # of the sigmoid (B, S, A)
             d_keys.addcmul_(slope, d_energy.transpose(1, 2))  # times the score, see below
             torch.mul(torch.bmm(d_energy, slope), score, out=d_q)
-            d_state = torch.addmm(d_old, d_of_h, weight)
+            if dropped is None:
+                d_state = torch.addmm(d_old, d_of_h, weight)
+            else:
+                d_state = torch.addmm(d_old, d_of_h[:, :gates], weight[:gates])
+                d_state.addcmul_(d_q.squeeze(1) @ weight[gates:], kept)
         d_values = torch.bmm(all_alpha.squeeze(2).permute(1, 2, 0), d_words.transpose(0, 1))
         d_h_and_query = d_h_and_query.flatten(0, 1)  # (T * B, 3H + A)
         d_weight, d_bias = d_h_and_query.t() @ before.flatten(0, 1), d_h_and_query.sum(dim=0)
+        if dropped is not None:
+            d_weight[gates:] = d_query.flatten(0, 1).t() @ (before * dropped).flatten(0, 1)
         d_score = d_score.sum(dim=(0, 1))
-        return d_words, d_keys * score, d_values, d_state, d_weight, d_bias, d_score, None
+        return d_words, d_keys * score, d_values, d_state, d_weight, d_bias, d_score, None, None
 
 
-def run_encoder(encoder: Encoder, src: Tensor, src_lens: Tensor) -> tuple[Tensor, Tensor]:
-    """What `Encoder.forward` returns. No packing is needed: on padding, after the last word in one
-    direction and before it in the other, the state is 0.
+def run_encoder(encoder: nn.Module, src: Tensor, src_lens: Tensor) -> tuple[Tensor, Tensor]:
+    """The hidden states (B, S, 2H) and the decoder's first state (B, H), as `Encoder` returns them.
+    No packing is needed: on padding, after the last word in one direction and before it in the
+    other, the state is 0.
     """
     if src_lens.min() < 1:
         raise RuntimeError("a source without a token")
+    dropout, gru = dropout_of(encoder), getattr(encoder, "rnn", None) or encoder.gru
     mask = torch.arange(src.size(1)) < src_lens.unsqueeze(1)  # (B, S)
-    both, real = (torch.stack([part.t(), part.t().flip(0)]) for part in (src, mask))  # (2, S, B)
-    emb = encoder.embedding(both).flatten(1, 2)  # (2, S * B, E)
-    forth, back = encoder.gru.all_weights  # of each direction: (3H, E), (3H, H), (3H,), (3H,)
+    emb = dropout(encoder.embedding(src.t()))  # (S, B, E)
+    emb, real = (torch.stack([part, part.flip(0)]) for part in (emb, mask.t()))  # (2, S, B, ...)
+    forth, back = gru.all_weights  # of each direction: (3H, E), (3H, H), (3H,), (3H,)
     in_weight, weight, in_bias, bias = (torch.stack(pair) for pair in zip(forth, back, strict=True))
     # r, z, n become n, r, z: so the gradients of `x` and `h` can share those of r and z
     in_weight, in_bias = (rows.roll(weight.size(2), dims=1) for rows in (in_weight, in_bias))
-    words = torch.baddbmm(in_bias.unsqueeze(1), emb, in_weight.transpose(1, 2))  # (2, S * B, 3H)
-    words, real = words.unflatten(1, both.shape[1:]), real.unsqueeze(3).to(words.dtype)
+    words = torch.baddbmm(in_bias.unsqueeze(1), emb.flatten(1, 2), in_weight.transpose(1, 2))
+    words, real = words.unflatten(1, real.shape[1:]), real.unsqueeze(3).to(words.dtype)
     forth, back = EncoderLoop.apply(words, weight, bias.unsqueeze(1), real)  # (S, B, H) each
     enc_outputs = torch.cat([forth, back.flip(0)], dim=2).transpose(0, 1)  # (B, S, 2H)
     final = torch.cat([forth[src_lens - 1, torch.arange(len(src))], back[-1]], dim=1)
-    return enc_outputs, torch.tanh(encoder.bridge(final))
+    return dropout(enc_outputs), torch.tanh(encoder.bridge(final))
 
 
 def run_decoder(
-    decoder: Decoder, trg_in: Tensor, state: Tensor, enc_outputs: Tensor, mask: Tensor
+    decoder: nn.Module, trg_in: Tensor, state: Tensor, enc_outputs: Tensor, mask: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """What `Decoder.forward` returns, with an `AdditiveAttention`."""
-    attention, cell = decoder.attention, decoder.cell
+    """The features (B, T, ...) from which the output layer of a decoder with an `AdditiveAttention`
+    predicts the next words, and the weights (B, T, S).
+    """
+    attention, dropout = decoder.attention, dropout_of(decoder)
+    cell = decoder.cell if hasattr(decoder, "cell") else decoder.cells[0]
     in_weight, in_bias = (rows.roll(cell.hidden_size, 0) for rows in (cell.weight_ih, cell.bias_ih))
     of_word, of_context = in_weight.tensor_split([decoder.embedding.embedding_dim], dim=1)
-    words = F.linear(decoder.embedding(trg_in.t()), of_word, in_bias)  # (T, B, 3H)
+    emb = dropout(decoder.embedding(trg_in.t()))  # (T, B, E)
+    words = F.linear(emb, of_word, in_bias)  # (T, B, 3H)
     keys = 2 * attention.project_keys(enc_outputs)  # (B, S, A)
     values = F.linear(enc_outputs, of_context)  # (B, S, 3H)
     weight = torch.cat([cell.weight_hh, 2 * attention.project_query.weight])  # (3H + A, H)
     bias = F.pad(cell.bias_hh, (0, keys.size(2)))  # (3H + A,), zeros for the query
     score = 2 * attention.score.weight.squeeze(0)  # (A,)
     penalty = torch.zeros_like(values[..., 0]).masked_fill(~mask, -torch.inf)  # (B, S)
-    given = (words, keys, values, state, weight, bias, score, penalty)
+    dropped = None
+    if dropout.training and dropout.p:  # 0 for what is dropped of each query (T, B, H)
+        dropped = dropout(emb.new_ones(*emb.shape[:2], cell.hidden_size))
+    given = (words, keys, values, state, weight, bias, score, penalty, dropped)
     states, weights = (steps.transpose(0, 1) for steps in DecoderLoop.apply(*given))
-    features = torch.cat([states, weights @ enc_outputs], dim=2)  # (B, T, 3H)
-    return decoder.output(features), weights
+    features = [states, weights @ enc_outputs]  # (B, T, H) and (B, T, 2H)
+    if has_readout(decoder):  # which reads the word before as well
+        features.append(emb.transpose(0, 1))
+    return torch.cat(features, dim=2), weights
+
+
+def has_readout(decoder: nn.Module | None) -> bool:
+    """Whether there is a layer before that of the words (see `models.recurrent.Readout`)."""
+    return hasattr(getattr(decoder, "output", None), "before_words")
+
+
+def dropout_of(module: nn.Module) -> nn.Dropout:
+    """Its dropout; the model of the assignment has none."""
+    return getattr(module, "dropout", nn.Dropout(0).eval())
 
 
 class Fused(nn.Module):
-    """A module to call in place of the model of the assignment in training. It is faster on a CPU
-    and in full precision, if the two agree on a few words of the first batch. In all other cases
-    the model itself is called. A model that is changed later needs a new `Fused`; of its parts,
-    those in the loops call no hooks.
+    """A module to call in place of a model in training: that of the assignment, or one with dropout
+    or a readout besides. It is faster on a CPU, if the two agree on a few words of the first batch.
+    In all other cases, and in half precision without a readout, the model itself is called. A model
+    that is changed later needs a new `Fused`; of its parts, those in the loops call no hooks.
     """
 
     def __init__(self, model: Seq2Seq):
         super().__init__()
         self.model, self.agrees = model, None  # not known yet
+        self.has_readout = has_readout(getattr(model, "decoder", None))
 
     def forward(self, src: Tensor, src_lens: Tensor, trg_in: Tensor) -> tuple[Tensor, Tensor]:
         """Logits (B, T, V) and weights (B, T, S), as the model returns them for sources (B, S) of
         `src_lens` (B,) real tokens and the true previous words `trg_in` (B, T).
         """
-        model, given = self.model, (src, src_lens, trg_in)
-        if src.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
-            return model(*given)
+        given = src, src_lens, trg_in
+        return self.run(*given) if self.is_fast(*given) else self.model(*given)
+
+    def is_fast(self, src: Tensor, src_lens: Tensor, trg_in: Tensor) -> bool:
+        """Whether a batch can be computed in the fast way."""
+        half = torch.is_autocast_enabled("cpu")  # pays where the output layer is the largest part
+        if src.device.type != "cpu" or half and not self.has_readout:
+            return False
         if self.agrees is None and src.numel() and trg_in.numel():
-            self.agrees = self.compare(src, trg_in)
-        return self.run(*given) if self.agrees else model(*given)
+            with torch.autocast("cpu", enabled=False):
+                self.agrees = self.compare(src, trg_in)
+        return bool(self.agrees)
 
     def run(self, src: Tensor, src_lens: Tensor, trg_in: Tensor) -> tuple[Tensor, Tensor]:
         """As `forward`, in the fast way."""
+        features, weights = self.features(src, src_lens, trg_in)
+        return self.model.decoder.output(features), weights
+
+    def features(self, src: Tensor, src_lens: Tensor, trg_in: Tensor) -> tuple[Tensor, Tensor]:
+        """What the output layer reads, and the weights."""
         enc_outputs, state = run_encoder(self.model.encoder, src, src_lens)
         mask = torch.arange(src.size(1)) < src_lens.unsqueeze(1)
         return run_decoder(self.model.decoder, trg_in, state, enc_outputs, mask)
+
+    def loss(self, batch: Batch, smoothing: float) -> Tensor | None:
+        """The smoothed cross-entropy, summed over the words of a batch, without all its logits
+        at once, where that is the faster way: on a CPU, with a readout. Else None.
+        """
+        given = batch.src, batch.src_lens, batch.trg_in
+        if not (self.has_readout and self.is_fast(*given)):
+            return None
+        features, _ = self.features(*given)
+        return self.large_loss(features, batch.trg_out, smoothing)
+
+    def large_loss(self, features: Tensor, trg_out: Tensor, smoothing: float) -> Tensor:
+        """The loss from the features (B, T, ...) of a readout."""
+        output, real, low = (
+            self.model.decoder.output,
+            trg_out != PAD,
+            torch.is_autocast_enabled("cpu"),
+        )
+        hidden, layer = (
+            output.before_words(features[real]),
+            (output.words.weight, output.words.bias),
+        )
+        return LargeOutput.apply(hidden, *layer, trg_out[real], smoothing, low)
 
     @torch.inference_mode(False)  # in which there would be no gradients
     @torch.enable_grad()
@@ -256,11 +333,18 @@ class Fused(nn.Module):
         given = few[0], torch.tensor([16, 9, 4, 1]), few[1]
         params = [param for param in self.model.parameters() if param.requires_grad]
 
-        def results(run) -> list[Tensor]:
+        def results(run, loss) -> list[Tensor]:
             values = run(*given)
+            values = [*values, loss(values[0])] if self.has_readout else values
             total = sum(value.square().sum() for value in values)
             grads = torch.autograd.grad(total, params, materialize_grads=True) if params else []
             return [*values, *grads]
+
+        def slow_loss(logits: Tensor) -> Tensor:
+            return smoothed_cross_entropy(logits, few[1], 0.1)
+
+        def fast_loss(_: Tensor) -> Tensor:
+            return self.large_loss(self.features(*given)[0], few[1], 0.1)
 
         def close(some: Tensor, other: Tensor) -> bool:
             if some.shape != other.shape or some.dtype != other.dtype:
@@ -268,8 +352,13 @@ class Fused(nn.Module):
             rtol, largest = torch.finfo(some.dtype).eps ** 0.5, some.abs().max().item()
             return torch.allclose(some, other, rtol=rtol, atol=rtol * max(1, largest))
 
-        expected = results(self.model)
+        training = self.model.training
+        self.model.eval()  # without dropout, which is never twice the same
         try:
-            return all(map(close, expected, results(self.run)))
-        except Exception:  # the model has other parts than `run` expects
-            return False
+            expected = results(self.model, slow_loss)
+            try:
+                return all(map(close, expected, results(self.run, fast_loss)))
+            except Exception:  # the model has other parts than `run` expects
+                return False
+        finally:
+            self.model.train(training)

@@ -15,14 +15,21 @@ from torch import nn
 from tqdm import tqdm
 
 from helpers.data import Batch, TaskData, batches
+from helpers.metrics import matches
 from helpers.runs import checkpoint
+from helpers.runs.batching import count, token_batches
 from helpers.runs.checkpoint import Checkpoint
-from helpers.runs.device import add_up, rank, world_size
+from helpers.runs.device import add_up, gather, rank, use_threads, world_size
 from helpers.runs.logs import Log
 from helpers.runs.settings import RunSettings, Settings
 from helpers.runs.step import Learner, Step
-from helpers.search.answers import right_answers
+from helpers.search.answers import predict
+from helpers.tasks.scores import bleu
+from helpers.tasks.task import Corpus
 from helpers.training import Observer, epoch_line, is_best, mean_loss, set_up, train
+
+LOGITS = 25_000  # words that a loss is measured of at once: a vocabulary of numbers for each
+SOON = 20  # steps after which a run knows about how long it will take
 
 
 class Run:
@@ -38,19 +45,23 @@ class Run:
         settings: Settings,
         saved: Checkpoint | None = None,
         teacher: nn.Module | None = None,
-        corpus: str | None = None,
+        corpus: Corpus | None = None,
     ):
         """A run that was broken off goes on from `saved`, its `checkpoint.latest`: on a CPU to the
         same parameters, history and reported lines as if nothing had happened. A `teacher` is a
-        trained model whose opinion the loss takes into account (see `Learner`); `corpus` is the
-        file that the data come from, if they do.
+        trained model whose opinion the loss takes into account (see `Learner`); `corpus` names
+        the files that the data come from, if they do.
 
         Raises ValueError if the run to resume had other settings or other data.
         """
         self.model, self.data, self.settings = model.eval(), data, settings
-        model.longest = max(len(trg) for part in data.pairs for _, trg in part) + 1
+        model.longest = max(len(trg) for _, trg in data.pairs.train) + 1
         self.corpus = saved.corpus if saved else corpus
-        self.steps = ceil(len(data.pairs.train) / settings.run.batch_size)  # in an epoch
+        pairs, run = data.pairs.train, settings.run
+        if run.batch_tokens:
+            self.steps = count(pairs, run.batch_tokens)  # in an epoch
+        else:
+            self.steps = ceil(len(pairs) / run.batch_size)
         self.learner = Learner(model, settings, settings.run.epochs * self.steps, teacher)
         self.history = list(saved.history) if saved else []
         self.observers: list[Observer] = []
@@ -71,21 +82,35 @@ class Run:
         """The batches of an epoch, in which the learner forces its share of true words."""
         run = self.settings.run
         self.learner.forcing = run.forcing_in(epoch)
+        if run.batch_tokens:
+            return token_batches(self.data.pairs.train, run.batch_tokens, run.seed, epoch)
         return batches(self.data.pairs.train, run.batch_size, run.seed, epoch)
 
     def measure(self) -> dict:
-        """Validation loss and exact match; each process takes a share of the pairs."""
-        data, pairs = self.data, self.data.pairs.valid
-        share = slice(rank(), None, world_size())
-        mine = pairs[share]
-        tokens = sum(len(trg) + 1 for _, trg in mine)  # and <eos>
-        loss = mean_loss(self.model, mine) * tokens if mine else 0.0
-        right = right_answers(
-            self.model, data, data.sentences.valid[share], data.references.valid[share]
+        """Validation loss and exact match, of translations from files BLEU, too; each process takes
+        a share of the sentences.
+        """
+        data, share = self.data, slice(rank(), None, world_size())
+        sentences, references, pairs = (
+            part.valid[share] for part in (data.sentences, data.references, data.pairs)
         )
+        tokens = sum(len(trg) + 1 for _, trg in pairs)  # and <eos>
+        longest = max((len(trg) for _, trg in pairs), default=1)
+        size = min(500, max(1, LOGITS // longest))
+        loss = mean_loss(self.model, pairs, size) * tokens if pairs else 0.0
+        answers = predict(self.model, data.vocab, data.trg_vocab, sentences)
+        answers, scores = [answer.words for answer in answers], {}
+        if self.corpus and data.texts:
+            task, texts = self.settings.task, data.texts.valid[share]
+            lines = [task.join(words, data.trg_vocab) for words in answers]
+            right = task.right_lines(lines, texts)
+            scores["valid BLEU"] = bleu(gather(lines), gather(texts))
+        else:
+            right = matches(answers, references)
         loss, tokens, right = add_up(loss, tokens, sum(right))
-        rate = {"lr": self.last_step.lr} if self.last_step else {}
-        return {"valid loss": loss / tokens, "valid exact match": right / len(pairs)} | rate
+        scores |= {"lr": self.last_step.lr} if self.last_step else {}
+        exact = right / len(data.sentences.valid)
+        return {"valid loss": loss / tokens, "valid exact match": exact} | scores
 
     def checkpoint(self) -> Checkpoint:
         """The run as it stands."""
@@ -119,7 +144,7 @@ def fit(
             checkpoint.check_ours(folder)
         log = Log(log_dir, run.steps * len(history))
         for epoch in range(1, len(history) + 1):
-            report(epoch_line(history[:epoch]))
+            report(line_of(history[:epoch]))
         if (
             folder
             and not is_over(history, run_settings)
@@ -134,7 +159,7 @@ def fit(
             observers.append(lambda h: checkpoint.keep(folder, run.checkpoint(), is_best(h)))
 
         def tell(history: list[dict]) -> None:
-            report(epoch_line(history))
+            report(line_of(history))
 
         observers += [tell, *run.observers, partial(is_over, settings=run_settings)]
         if not is_over(history, run_settings):
@@ -147,6 +172,12 @@ def fit(
         if folder:
             checkpoint.finish(folder, len(history))
     return history
+
+
+def line_of(history: list[dict]) -> str:
+    """What is reported of the last epoch of `history`."""
+    score = history[-1].get("valid BLEU")
+    return epoch_line(history) + ("" if score is None else f"   valid BLEU {score:.2f}")
 
 
 def with_log(run: Run, log: Log) -> Callable[[Batch], Step]:
@@ -166,10 +197,21 @@ def with_log(run: Run, log: Log) -> Callable[[Batch], Step]:
 
 
 def with_bar(run: Run, file: TextIO | None) -> Callable[[int], Iterator[Batch]]:
-    """The batches of the run with a progress bar."""
+    """The batches of the run with a progress bar; where it will take minutes, it says so early."""
     look = {"total": run.steps, "leave": False, "ncols": 70, "file": file or sys.stdout}
-    epochs = run.settings.run.epochs
-    return lambda epoch: tqdm(run.batches(epoch), f"epoch {epoch}/{epochs}", **look)
+    epochs, first = run.settings.run.epochs, len(run.history) + 1
+
+    def epoch_batches(epoch: int) -> Iterator[Batch]:
+        started = perf_counter()
+        for i, batch in enumerate(tqdm(run.batches(epoch), f"epoch {epoch}/{epochs}", **look)):
+            if epoch == first and i == SOON:
+                steps = run.steps * (epochs - epoch + 1)
+                minutes = (perf_counter() - started) / SOON * steps / 60
+                if minutes > 2 and file:
+                    tqdm.write(f"{steps} steps: about {minutes:.0f} minutes", look["file"])
+            yield batch
+
+    return epoch_batches
 
 
 def is_over(history: list[dict], settings: RunSettings) -> bool:
@@ -197,8 +239,9 @@ def fit_apart(settings: Settings, folder: Path) -> tuple[list[str], float]:
     return lines, perf_counter() - started
 
 
-def prepare(settings: Settings, corpus: str | None = None) -> tuple[TaskData, nn.Module]:
+def prepare(settings: Settings, corpus: str | Corpus | None = None) -> tuple[TaskData, nn.Module]:
     """Seed and precision, the data and an untrained model for them."""
     set_up(settings.run.seed, settings.run.dtype)
+    use_threads(settings.run.threads)
     data = settings.task.load(settings.run.seed, corpus)
     return data, settings.model.build(len(data.vocab), len(data.trg_vocab))

@@ -4,9 +4,10 @@ Which settings there are depends on the task, the model and the optimizer that a
 one that means nothing beside the others is refused.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -32,6 +33,9 @@ class OptimizerSettings(Group):
     lr_floor: float = number(0.02, 0, 1, "the learning rate falls no lower than this share of lr")
     plateau_factor: float = number(0.5, 0, 0.999, "factor of the learning rate", PLATEAU)
     plateau_patience: int = number(1, 0, 10_000, "bad epochs (validation loss) to wait", PLATEAU)
+    warmup: int = number(
+        0, 0, 1_000_000, "steps in which the learning rate rises to lr", {"schedule": ("cosine",)}
+    )
     max_norm: float = number(1.0, 1e-9, 1e9, "global norm that the gradient is clipped to")
 
     smallest_lr = 0.0  # that the grid of float64 (see `snap_to_grid`) can follow
@@ -97,7 +101,13 @@ class RunSettings(Group):
     min_delta: float = number(
         0.0, 0, 1, "smallest rise of the exact match, from 0 to 1, that counts", PATIENT
     )
-    batch_size: int = number(32, 1, 65_536, "sources in a training step, over all processes")
+    batch_size: int = number(
+        32, 1, 65_536, "sources in a training step, over all processes", {"batch_tokens": (0,)}
+    )
+    batch_tokens: int = number(
+        0, 0, 1_000_000, "target tokens in a training step, padding included; 0: a batch_size"
+    )
+    threads: int = number(1, 1, 1024, "threads on a CPU; more than one changes the rounding")
     accumulate: int = number(1, 1, 65_536, "parts of a batch whose gradients are added up")
     label_smoothing: float = number(
         0.0, 0, 0.999, "share of the target that is spread over all symbols, in training"
@@ -192,9 +202,11 @@ class Settings:
         if differences:
             raise ValueError(f"the run to resume has {', '.join(differences)}")
 
-    def folder(self) -> Path:
-        """Where `train` keeps a run, and the other commands look for one."""
-        label = self.model.label()
+    def folder(self, recipe: Mapping = MappingProxyType({})) -> Path:
+        """Where `train` keeps a run, and the other commands look for one; `recipe` is that of a
+        corpus.
+        """
+        label = self.model.label(recipe)
         return Path("checkpoints", f"{self.task.name}-{label}" if label else self.task.name)
 
 

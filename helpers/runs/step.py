@@ -6,12 +6,13 @@ from math import isfinite
 from typing import NamedTuple
 
 import torch
-from torch import nn
-from torch.optim.lr_scheduler import CosineAnnealingLR, ReduceLROnPlateau
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, ReduceLROnPlateau, SequentialLR
 
 from helpers.data import PAD, Batch
 from helpers.optim import clip_grad_norm
 from helpers.runs.device import add_up, rank, share_gradients, world_size
+from helpers.runs.fused import Fused
 from helpers.runs.losses import smoothed_cross_entropy, soft_cross_entropy
 from helpers.runs.sampling import OwnWords
 from helpers.runs.settings import Settings
@@ -60,7 +61,12 @@ class Learner:
             factor, patience = optimizer.plateau_factor, optimizer.plateau_patience
             self.schedule = ReduceLROnPlateau(self.optimizer, "min", factor, patience, min_lr=floor)
         else:  # half a cosine (Loshchilov and Hutter 2017)
-            self.schedule = CosineAnnealingLR(self.optimizer, steps, eta_min=floor)
+            rise = min(optimizer.warmup, steps - 1)
+            self.schedule = CosineAnnealingLR(self.optimizer, steps - rise, eta_min=floor)
+            if rise:  # on a line from almost 0
+                line = LinearLR(self.optimizer, 1 / (rise + 1), total_iters=rise)
+                both = [line, self.schedule]
+                self.schedule = SequentialLR(self.optimizer, both, milestones=[rise])
 
     def step(self, batch: Batch) -> Step:
         """One training step. Raises FloatingPointError if the loss has no scale at which half
@@ -92,29 +98,40 @@ class Learner:
         the tokens of the whole batch: so the gradients of the parts, in all processes, add up to
         that of the batch.
         """
-        device, amp, smoothing = self.run.device, self.run.amp, self.run.label_smoothing
+        device = self.run.device
         parts, tokens = self.run.accumulate * world_size(), int((batch.trg_out != PAD).sum())
         forced = torch.rand(batch.trg_in.shape) < self.forcing if self.own_words else None
         total = 0.0
         self.optimizer.zero_grad()
         for i in range(rank(), parts, world_size()):
             part = part_of(batch, i, parts).to(device)
-            inputs = part.src, part.src_lens, part.trg_in
             rows = rows_of(i, parts, len(batch.src))
             words = () if forced is None else (forced[rows].to(device),)
-            with torch.autocast(device, enabled=amp):
-                logits, _ = self.forward(*inputs, *words)
-                loss, _ = masked_cross_entropy(logits, part.trg_out)
-                if smoothing:
-                    loss = smoothed_cross_entropy(logits, part.trg_out, smoothing)
-                if self.teacher:
-                    with torch.no_grad():
-                        likely, _ = self.teacher(*inputs)
-                    loss = (loss + soft_cross_entropy(logits, likely, part.trg_out)) / 2
+            with torch.autocast(device, enabled=self.run.amp):
+                loss = self.loss(part, *words)
             self.scaler.scale(loss / tokens).backward()
             total += loss.item()
         share_gradients(self.model)
         return add_up(total)[0], tokens
+
+    def loss(self, batch: Batch, *forced: Tensor) -> Tensor:
+        """The loss of a batch, summed, with all that was asked for; where `forced` (B, T) is given
+        and False, a step reads the model's own word.
+        """
+        inputs, smoothing = (batch.src, batch.src_lens, batch.trg_in), self.run.label_smoothing
+        if isinstance(self.forward, Fused) and not self.teacher:
+            loss = self.forward.loss(batch, smoothing)
+            if loss is not None:
+                return loss
+        logits, _ = self.forward(*inputs, *forced)
+        loss, _ = masked_cross_entropy(logits, batch.trg_out)
+        if smoothing:
+            loss = smoothed_cross_entropy(logits, batch.trg_out, smoothing)
+        if self.teacher:
+            with torch.no_grad():
+                likely, _ = self.teacher(*inputs)
+            loss = (loss + soft_cross_entropy(logits, likely, batch.trg_out)) / 2
+        return loss
 
     def end_epoch(self, valid_loss: float) -> None:
         """Lets a schedule that waits for a plateau know how the epoch went."""

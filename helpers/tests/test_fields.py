@@ -15,29 +15,46 @@ OF_TASKS = {
     "words": {"max_length", "per_length", "unk_rate"},
     "integers": {"max_length", "per_length", "vocab_size"},
     "patterns": {"max_length", "per_length"},
-    "translate": {"max_length", "per_length"},
+    "translate": {"max_length", "per_length", "subwords"},
 }
 OF_MODELS = {
-    "recurrent": {"cell", "attention", "emb_size", "hidden_size", "attn_size", "layers", "dropout"},
+    "recurrent": {
+        "cell",
+        "attention",
+        "emb_size",
+        "hidden_size",
+        "attn_size",
+        "layers",
+        "dropout",
+        "output",
+    },
     "transformer": {"emb_size", "hidden_size", "heads", "layers", "dropout"},
 }
-OF_ALL = {"lr", "schedule", "lr_floor", "plateau_factor", "plateau_patience", "max_norm"}
+OF_ALL = {"lr", "schedule", "lr_floor", "plateau_factor", "plateau_patience", "warmup"}
+OF_ALL |= {"max_norm"}
 OF_OPTIMIZERS = {
     "adam": OF_ALL | {"beta1", "beta2", "eps", "weight_decay"},
     "sgd": OF_ALL | {"momentum", "weight_decay"},
 }
 OF_RUNS = {"seed", "device", "precision", "amp", "epochs", "patience", "min_delta", "batch_size"}
-OF_RUNS |= {"accumulate", "label_smoothing", "teacher_forcing", "teacher_forcing_end"}
+OF_RUNS |= {
+    "batch_tokens",
+    "threads",
+    "accumulate",
+    "label_smoothing",
+    "teacher_forcing",
+    "teacher_forcing_end",
+}
 VALUES = {  # of each setting one that it does not have by default
-    "max_length": 5, "per_length": 50, "unk_rate": 0.5, "vocab_size": 9,
+    "max_length": 5, "per_length": 50, "unk_rate": 0.5, "vocab_size": 9, "subwords": 300,
     "cell": "lstm", "attention": "luong", "emb_size": 8, "hidden_size": 8, "attn_size": 8,
-    "layers": 3, "dropout": 0.3, "heads": 2,
+    "layers": 3, "dropout": 0.3, "output": "tied", "heads": 2,
     "lr": 0.1, "schedule": "plateau", "lr_floor": 0.1, "plateau_factor": 0.1,
-    "plateau_patience": 7, "max_norm": 2.0, "beta1": 0.5, "beta2": 0.5, "eps": 0.1,
+    "plateau_patience": 7, "warmup": 5, "max_norm": 2.0, "beta1": 0.5, "beta2": 0.5, "eps": 0.1,
     "weight_decay": 0.1, "momentum": 0.5,
     "seed": 2, "device": "cuda", "precision": "float32", "amp": True, "epochs": 9, "patience": 2,
-    "min_delta": 0.1, "batch_size": 8, "accumulate": 2, "label_smoothing": 0.1,
-    "teacher_forcing": 0.5, "teacher_forcing_end": 0.5,
+    "min_delta": 0.1, "batch_size": 8, "batch_tokens": 99, "threads": 2, "accumulate": 2,
+    "label_smoothing": 0.1, "teacher_forcing": 0.5, "teacher_forcing_end": 0.5,
 }  # fmt: skip
 BESIDE = {  # what must be set, too, for them to mean something
     "plateau_factor": {"schedule": "plateau"},
@@ -110,11 +127,13 @@ def test_from_any_choice_to_any_other(one, other):
         OF_TASKS[task] | OF_MODELS[model] | OF_OPTIMIZERS[optimizer] | OF_RUNS
         for task, model, optimizer in (one, other)
     ]
-    values = {name: VALUES[name] for name in own[0] - {"device", "attention"}}
+    values = {
+        name: VALUES[name] for name in own[0] - {"device", "attention", "warmup", "batch_tokens"}
+    }
     flat = Settings.of(**flags, **values).having(**changes).flat()
     usual = Settings.of(**changes, schedule="plateau", emb_size=8, hidden_size=8).flat()
     assert {*flat} == own[1] | {*names}
-    for name in own[1] - {"device", "attention"}:
+    for name in own[1] - {"device", "attention", "warmup", "batch_tokens"}:
         assert flat[name] == (VALUES[name] if name in own[0] else usual[name]), name
     assert {name: flat[name] for name in names} == changes
 

@@ -10,6 +10,7 @@ from helpers.data import collate
 from helpers.model import AdditiveAttention, Decoder, Seq2Seq, look_up
 from helpers.models.attentions import LocationAttention
 from helpers.runs.fused import DecoderLoop, EncoderLoop, Fused
+from helpers.runs.losses import LargeOutput, smoothed_cross_entropy
 from helpers.runs.sampling import OwnWords
 from helpers.runs.settings import Settings
 from helpers.runs.step import Learner
@@ -77,7 +78,9 @@ def test_gradients_by_finite_differences():
     penalty = torch.tensor([[0.0, 0.0], [0.0, -torch.inf]], dtype=torch.float64)
     shapes = ((3, 2, 9), (2, 2, 4), (2, 2, 9), (2, 3), (13, 3), (13,), (4,))
     of_decoder = (*(draw(*shape) for shape in shapes), penalty)
-    assert torch.autograd.gradcheck(DecoderLoop.apply, of_decoder)
+    dropped = torch.tensor([0.0, 1.5, 1.5], dtype=torch.float64).expand(3, 2, 3)
+    for mask in (None, dropped, dropped.roll(1, 2)):
+        assert torch.autograd.gradcheck(DecoderLoop.apply, (*of_decoder, mask))
 
 
 def test_padding_does_not_matter(pairs):  # noqa: F811
@@ -251,9 +254,66 @@ def test_training_takes_the_fast_way():
 
 
 @pytest.mark.parametrize(
-    "changes", [{"layers": 2}, {"dropout": 0.1}, {"cell": "lstm"}, {"attention": "luong"}], ids=str
+    "changes", [{"layers": 2}, {"cell": "lstm"}, {"attention": "luong"}], ids=str
 )
-def test_what_is_not_the_assignment_takes_no_other_way(changes):
+def test_other_cells_and_attentions_take_no_other_way(changes):
     model = Settings.of(emb_size=4, hidden_size=4, **changes).model
     built = model.build(9, 9)
     assert model.in_training(built) is built
+
+
+class EveryThird(nn.Dropout):
+    """It drops the same numbers each time."""
+
+    def forward(self, x):
+        kept = (torch.arange(x.size(-1)) % 3 != 0).to(x.dtype) * 1.5
+        return x * kept if self.training and self.p else x
+
+
+OUTPUTS = [{"output": output, "dropout": p} for output in ("linear", "readout", "tied")
+           for p in (0.0, 0.3)]  # fmt: skip
+
+
+@pytest.mark.parametrize("changes", OUTPUTS, ids=str)
+def test_dropout_and_readout(changes, pairs):  # noqa: F811
+    torch.manual_seed(0)
+    settings = Settings.of(emb_size=6, hidden_size=5, attn_size=4, **changes).model
+    model, given = settings.build(30, 20).train(), inputs(pairs)
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.__class__ = EveryThird
+    expected = values_and_gradients(model, model, given)
+    module = settings.in_training(model)
+    results = values_and_gradients(module, model, given)
+    assert module.agrees and model.training
+    assert largest_difference(results, expected) < 1e-12
+
+
+@pytest.mark.parametrize("output", ["readout", "tied"])
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_a_large_vocabulary_without_its_logits(output, smoothing, pairs, monkeypatch):  # noqa: F811
+    """Loss and gradients as from the logits, in pieces of three words."""
+    monkeypatch.setattr(LargeOutput, "ROWS", 3)
+    settings = Settings.of(emb_size=6, hidden_size=5, attn_size=4, output=output).model
+    model, batch = settings.build(30, 20), collate(pairs)
+    module = Fused(model)
+    logits, _ = model(batch.src, batch.src_lens, batch.trg_in)
+    expected = smoothed_cross_entropy(logits, batch.trg_out, smoothing)
+    grads = torch.autograd.grad(3 * expected, [*model.parameters()])
+    loss = module.loss(batch, smoothing)
+    results = torch.autograd.grad(3 * loss, [*model.parameters()])
+    assert largest_difference([loss, *results], [expected, *grads]) < 1e-12
+
+
+def test_a_small_vocabulary_has_logits(pairs):  # noqa: F811
+    assert Fused(build(PLAIN)).loss(collate(pairs), 0.1) is None
+
+
+def test_mixed_precision_is_near_the_full_one(pairs):  # noqa: F811
+    settings = Settings.of(emb_size=32, hidden_size=32, attn_size=32, output="tied").model
+    model, batch = settings.build(30, 20).float(), collate(pairs)
+    expected = Fused(model).loss(batch, 0.1)
+    with torch.autocast("cpu"):
+        loss = Fused(model).loss(batch, 0.1)
+    assert loss.dtype == torch.float32
+    assert 0 < abs(loss - expected) < 0.02 * expected

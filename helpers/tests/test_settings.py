@@ -49,7 +49,7 @@ def test_what_means_nothing_for_the_kind_that_is_chosen_is_refused(group, kind, 
 
 def test_there_is_something_to_refuse():
     expected = {"unk_rate", "vocab_size", "heads", "cell", "attention", "attn_size"}
-    expected |= {"momentum", "beta1", "beta2", "eps"}
+    expected |= {"subwords", "output", "momentum", "beta1", "beta2", "eps"}
     assert {name for _, _, name in FOREIGN} == expected
 
 

@@ -242,3 +242,27 @@ def test_the_loss_of_a_step_is_the_smoothed_one(data):
     logits, _ = model(batch.src, batch.src_lens, batch.trg_in)
     smoothed = smoothed_cross_entropy(logits, batch.trg_out, 0.5)
     assert loss == pytest.approx(smoothed.item(), rel=1e-12)
+
+
+def test_the_learning_rate_rises_before_it_falls(data):
+    settings = TINY.having(warmup=4, lr=0.01, lr_floor=0.1)
+    learner, batch = Learner(fresh_model(data), settings, steps=12), collate(data.pairs.train[:4])
+    rates = [learner.step(batch).lr for _ in range(13)]
+    assert rates[:5] == pytest.approx([0.01 * i / 5 for i in (1, 2, 3, 4, 5)])
+    assert rates[4:] == sorted(rates[4:], reverse=True) and rates[-1] == pytest.approx(0.001)
+    other = Learner(fresh_model(data), settings, steps=12)
+    other.load_state_dict(learner.state_dict())
+    assert other.step(batch).lr == learner.step(batch).lr
+
+
+@pytest.mark.parametrize("accumulate", [1, 3, 40])
+def test_parts_of_a_batch_without_logits(data, accumulate):
+    settings = TINY.having(output="tied", label_smoothing=0.1)
+    results = []
+    for run in (settings, settings.having(accumulate=accumulate)):
+        torch.manual_seed(0)
+        model = run.model.build(len(data.vocab), len(data.trg_vocab))
+        learner = Learner(model, run, steps=1)
+        loss, _ = learner.backward(collate(data.pairs.train[:16]))
+        results.append([torch.tensor(loss), *gradients(model)])
+    assert largest_difference(*results) < 1e-12
