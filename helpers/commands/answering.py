@@ -4,13 +4,16 @@ import argparse
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from functools import partial
 from itertools import tee
 from pathlib import Path
 
+from helpers.commands.heatmap import draw
 from helpers.commands.shell import Parser, log
 from helpers.data import Sentence, Vocab, tokenize
 from helpers.runs import checkpoint
 from helpers.runs.checkpoint import Checkpoint
+from helpers.runs.device import use_threads
 from helpers.runs.settings import Settings
 from helpers.search.answers import predict
 from helpers.training import set_up
@@ -59,11 +62,19 @@ def answer_command(args: argparse.Namespace, tasks: tuple[str, ...]) -> None:
         lines = [" ".join(lines)]
     typed = not lines and sys.stdin.isatty()
     chunk = 1 if typed else 500  # somebody who types wants each answer at once
-    sentences, warnings = map(task.tokenize, lines or stdin_lines()), Warnings()
+    tokens_of = partial(task.tokenize, vocab=loaded.vocab)
+    sentences, warnings = map(tokens_of, lines or stdin_lines()), Warnings()
     if not task.mirrors:
         sentences = warn_of_guesses(loaded.vocab, sentences, warnings)
-    for words in answer(loaded, sentences, args.beam, chunk, warnings):
-        print(task.join(words), flush=typed)
+    drawn, kept = None, tee(sentences)
+    answers = answer(loaded, kept[0], args.beam, chunk, warnings)
+    for tokens, words in zip(kept[1], answers, strict=True):
+        print(task.join(words, loaded.trg_vocab), flush=typed)
+        drawn = drawn or (words and (tokens, words))  # the first that has an answer
+    if args.heatmap and drawn:
+        draw(loaded, *drawn, args.heatmap)
+    elif args.heatmap:
+        log(f"warning: no sentence has an answer: nothing to draw in {args.heatmap}")
 
 
 def text_of(number: int, argument: str) -> str:
@@ -105,6 +116,7 @@ def load_model(path: Path) -> Checkpoint:
     """The checkpoint, with precision and threads as in its training."""
     loaded = checkpoint.load(path)
     set_up(loaded.settings.run.seed, loaded.settings.run.dtype)
+    use_threads(loaded.settings.run.threads)
     return loaded
 
 
@@ -173,11 +185,14 @@ def add_sentences(parser: Parser) -> None:
     )
 
 
-def add_checkpoint(parser: Parser, folders: str) -> None:
-    """The flags of a command that uses a checkpoint, by default that in one of the `folders`."""
+def add_checkpoint(parser: Parser, folders: str, several: bool = False) -> None:
+    """The flags of a command that uses a checkpoint, or several, by default that in one of the
+    `folders`.
+    """
     parser.add_argument(
         "--checkpoint",
         type=Path,
+        nargs="+" if several else None,
         metavar="FILE",
         help=f"made by train (default: best.pt in checkpoints/{folders})",
     )

@@ -7,33 +7,78 @@ from tqdm import tqdm
 
 from helpers.commands.answering import add_checkpoint, answer, load_model
 from helpers.commands.shell import Parser
-from helpers.metrics import exact_match, matches, token_accuracy, wilson_interval
-from helpers.runs.checkpoint import digest
+from helpers.data import Sentence
+from helpers.metrics import matches, token_accuracy, wilson_interval
+from helpers.runs.checkpoint import Checkpoint, digest
 from helpers.runs.settings import Settings
+from helpers.tasks.scores import compare, scores
+from helpers.tasks.task import Examples
 
 
 def run(args: argparse.Namespace) -> None:
-    """Measure a model on its held-out test set, or on the lines of a file."""
-    loaded = load_model(args.checkpoint or Settings.of().folder() / "best.pt")
-    task = loaded.settings.task
-    if args.input:
-        sentences, references, texts = task.examples(args.input)
-    else:
-        data = task.load(loaded.settings.run.seed, loaded.corpus)
-        if digest(data) != loaded.digest:
-            source = loaded.corpus or "the generated data"
-            raise ValueError(f"{source} has changed since the training: give the test as --input")
-        sentences, references = data.sentences.test, data.references.test
-        texts = data.texts.test if data.texts else list(map(task.join, references))
-    answers = answer(loaded, sentences, args.beam)
-    hypotheses = list(tqdm(answers, "evaluate", len(sentences), leave=False))
-    low, high = wilson_interval(sum(matches(hypotheses, references)), len(references))
-    print(f"sentences: {len(references)}")
-    print(f"exact match: {exact_match(hypotheses, references):.6f}")
+    """Measure a model on its held-out test set, or on the lines of a file; compare it with others
+    on the same sentences.
+    """
+    paths = args.checkpoint or [Settings.of().folder() / "best.pt"]
+    if len({*paths}) < len(paths):
+        raise ValueError("a checkpoint cannot be compared with itself")
+    tests = {path: examples_of(load_model(path), args.input) for path in paths}
+    first = tests[paths[0]]
+    for path, examples in tests.items():
+        if examples.texts != first.texts:
+            raise ValueError(f"{path} has another test than {paths[0]}: give both one as --input")
+    systems, real = {}, False
+    for path, examples in tests.items():
+        loaded = load_model(path)  # again: it sets precision and threads, too
+        answers = answer(loaded, examples.sentences, args.beam)
+        hypotheses = list(tqdm(answers, "evaluate", len(examples.texts), leave=False))
+        join = loaded.settings.task.join
+        systems[str(path)] = [join(words, loaded.trg_vocab) for words in hypotheses]
+        if len(paths) > 1:
+            print(f"checkpoint: {path}")
+        real = report(hypotheses, systems[str(path)], examples, loaded)
+    if len(paths) > 1 and real:
+        for name, value in compare(systems, first.texts).items():
+            print(f"{name}: {value}")
+
+
+def examples_of(loaded: Checkpoint, path: Path | None) -> Examples:
+    """What to test on: the lines of a file, or the test set. Raises ValueError if that is no longer
+    what it was in the training.
+    """
+    task, vocabs = loaded.settings.task, (loaded.vocab, loaded.trg_vocab)
+    if path:
+        return task.examples(path, vocabs)
+    data = task.load(loaded.settings.run.seed, loaded.corpus)
+    if digest(data) != loaded.digest:
+        source = loaded.corpus.train if loaded.corpus else "the generated data"
+        raise ValueError(f"{source} has changed since the training: give the test as --input")
+    references = data.references.test
+    texts = data.texts.test if data.texts else [(task.join(tokens),) for tokens in references]
+    return Examples(data.sentences.test, references, texts)
+
+
+def report(
+    hypotheses: list[Sentence], lines: list[str], examples: Examples, loaded: Checkpoint
+) -> bool:
+    """Prints what the answers, as tokens and as lines, are worth, one `name: value` a line. Of
+    translations from files an answer is right if it is one of the texts, whatever its tokens.
+    Returns whether they are such.
+    """
+    task, real = loaded.settings.task, not loaded.settings.task.mirrors and bool(loaded.corpus)
+    as_text = task.right_lines(lines, examples.texts)
+    right = as_text if real else matches(hypotheses, examples.references)
+    low, high = wilson_interval(sum(right), len(right))
+    print(f"sentences: {len(right)}")
+    print(f"exact match: {sum(right) / len(right):.6f}")
     print(f"exact match 95% low: {low:.6f}")
     print(f"exact match 95% high: {high:.6f}")
-    print(f"token accuracy: {token_accuracy(hypotheses, references):.6f}")
-    print(f"exact match as text: {exact_match(list(map(task.join, hypotheses)), texts):.6f}")
+    print(f"token accuracy: {token_accuracy(hypotheses, examples.references):.6f}")
+    print(f"exact match as text: {sum(as_text) / len(right):.6f}")
+    if real:
+        for name, value in scores(lines, examples.texts).items():
+            print(f"{name}: {value}")
+    return real
 
 
 def add_arguments(parser: Parser) -> None:
@@ -43,4 +88,4 @@ def add_arguments(parser: Parser) -> None:
         metavar="FILE",
         help="test on this text, one sentence (or english<tab>french) a line",
     )
-    add_checkpoint(parser, "words")
+    add_checkpoint(parser, "words", several=True)

@@ -3,6 +3,7 @@
 import argparse
 
 from helpers.commands.answering import add_checkpoint, add_sentences, answer_command
+from helpers.commands.heatmap import add_heatmap
 from helpers.commands.shell import Parser
 
 
@@ -14,3 +15,4 @@ def run(args: argparse.Namespace) -> None:
 def add_arguments(parser: Parser) -> None:
     add_sentences(parser)
     add_checkpoint(parser, "words-location, or else words")
+    add_heatmap(parser)

@@ -11,10 +11,12 @@ from pathlib import Path
 from helpers.commands.shell import FIRST, Parser, log
 from helpers.runs import checkpoint
 from helpers.runs.checkpoint import Checkpoint
-from helpers.runs.device import choose_device, processes
+from helpers.runs.device import choose_device, has_half, processes
 from helpers.runs.fields import Group
 from helpers.runs.loop import Run, fit, is_over, prepare
 from helpers.runs.settings import DEFAULTS, KINDS, RunSettings, Settings
+from helpers.tasks import TASKS
+from helpers.tasks.task import Corpus
 
 GROUPS = [kind for kinds in KINDS.values() for kind in kinds.values()] + [RunSettings]
 NAMES = [*KINDS, *dict.fromkeys(spec.name for group in GROUPS for spec in fields(group))]
@@ -23,14 +25,15 @@ NAMES = [*KINDS, *dict.fromkeys(spec.name for group in GROUPS for spec in fields
 def run(args: argparse.Namespace) -> None:
     """Train a model; its best epoch becomes the checkpoint best.pt."""
     flags = {name: getattr(args, name) for name in NAMES if hasattr(args, name)}
-    folder = args.checkpoint_dir or default_folder(flags)
+    folder = args.checkpoint_dir or default_folder(args, flags)
     with checkpoint.claim(folder) if FIRST and folder.is_dir() else nullcontext():
         begin_or_resume(args, flags, folder)
 
 
-def default_folder(flags: dict) -> Path:
+def default_folder(args: argparse.Namespace, flags: dict) -> Path:
     """The folder of the task and the model that are asked for."""
-    return Settings.of(**flags | {"device": "cpu", "amp": False}).folder()
+    recipe = recipe_of(args, flags)
+    return Settings.choose(flags | {"device": "cpu", "amp": False}, recipe).folder(recipe)
 
 
 def default_log_dir(folder: Path) -> Path:
@@ -59,10 +62,13 @@ def begin_or_resume(args: argparse.Namespace, flags: dict, folder: Path) -> None
         settings = saved.settings.having(**flags)
         saved.settings.check_same(settings)
     else:
-        half = device == "cuda" and flags.get("precision") != "float64"
-        settings = Settings.of(**{"amp": half} | flags)
-    if settings.run.amp and device == "cpu":
-        raise ValueError("mixed precision needs a GPU: leave out --amp")
+        recipe = recipe_of(args, flags)
+        half = (device == "cuda" or bool(recipe)) and has_half(device)
+        half = half and flags.get("precision") != "float64"
+        settings = Settings.choose({"amp": half} | flags, recipe)
+    if settings.run.amp and not has_half(device):
+        way_on = "" if saved else ": leave out --amp"
+        raise ValueError(f"mixed precision needs a GPU, or a CPU with bfloat16{way_on}")
     with processes(device):
         if args.corpus is not None and "per_length" in flags:
             raise ValueError("per_length means nothing with a corpus")
@@ -73,10 +79,22 @@ def begin_or_resume(args: argparse.Namespace, flags: dict, folder: Path) -> None
         train_model(args, settings, folder, saved)
 
 
+def recipe_of(args: argparse.Namespace, flags: dict) -> dict:
+    """The defaults beside the flags of a run on a corpus, if there is one."""
+    task = TASKS[flags.get("task", DEFAULTS["task"])]
+    recipe = task.recipe() if args.corpus is not None else {}
+    if flags.get("batch_size"):
+        recipe.pop("batch_tokens", None)
+    return recipe
+
+
 def train_model(
     args: argparse.Namespace, settings: Settings, folder: Path, saved: Checkpoint | None
 ) -> None:
-    corpus = corpus_path(args.corpus) if args.corpus is not None else None
+    files = args.corpus, args.valid, args.test
+    if args.corpus is None and any(files):
+        raise ValueError("--valid and --test mean nothing without --corpus")
+    corpus = args.corpus and Corpus(*(name and corpus_path(name) for name in files))
     corpus = saved.corpus if saved and corpus is None else corpus
     data, model = prepare(settings, corpus)
     if data.left_out:
@@ -122,6 +140,10 @@ def add_arguments(parser: Parser) -> None:
         metavar="FILE",
         help="train on this text, one sentence (or english<tab>french) a line, not on a grammar",
     )
+    for part in ("valid", "test"):
+        name = {"valid": "validate", "test": "test"}[part]
+        help = f"{name} on this text (default: a part of --corpus)"
+        section.add_argument(f"--{part}", metavar="FILE", help=help)
     add_folder = partial(section.add_argument, type=folder_name, metavar="DIR")
     add_folder(
         "--checkpoint-dir", help="for the checkpoints (default: checkpoints/TASK, or TASK-MODEL)"
@@ -143,7 +165,11 @@ def add_setting(section, name: str, kinds: dict[str, type[Group]]) -> None:
     """
     specs = {kind: spec for kind in kinds for spec in fields(kinds[kind]) if spec.name == name}
     spec, *_ = specs.values()
-    usual = {"device": "auto", "amp": "on a GPU", "precision": "float64, on a GPU float32"}
+    usual = {
+        "device": "auto",
+        "amp": "on a GPU; with a corpus where the CPU has bfloat16",
+        "precision": "float64, on a GPU float32",
+    }
     defaults = {kind: spec.metadata["default"] for kind, spec in specs.items()}
     default = usual.get(name, spec.metadata["default"])
     if len(set(defaults.values())) > 1:
@@ -151,7 +177,9 @@ def add_setting(section, name: str, kinds: dict[str, type[Group]]) -> None:
     help = "" if len(specs) == len(kinds) else f"{', '.join(specs)}: "
     help += spec.metadata["help"]
     for other, values in spec.metadata["needs"].items():
-        several = f"{values[0]} or more" if isinstance(values, range) else " or ".join(values)
+        several = (
+            f"{values[0]} or more" if isinstance(values, range) else " or ".join(map(str, values))
+        )
         help += f", with {other} {several}"
     options = {"type": spec.type, "metavar": "X"}
     if name == "device":
@@ -160,6 +188,9 @@ def add_setting(section, name: str, kinds: dict[str, type[Group]]) -> None:
         options = {"action": argparse.BooleanOptionalAction}
     elif "options" in spec.metadata:
         options = {"choices": spec.metadata["options"]}
+    for task in TASKS.values():
+        if name in task.recipe():
+            default = f"{default}; {task.name} with --corpus: {task.recipe()[name]}"
     flag, help = "--" + name.replace("_", "-"), f"{help} (default: {default})"
     section.add_argument(flag, default=argparse.SUPPRESS, help=help, **options)
 

@@ -16,6 +16,7 @@ from helpers.commands import COMMANDS, main
 from helpers.runs import checkpoint
 from helpers.runs.settings import DEFAULTS, KINDS, RunSettings, Settings
 from helpers.search.answers import Answer
+from helpers.tasks.translation import Translation
 
 BUFFERED = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
 NO_ROOM = "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"
@@ -318,7 +319,8 @@ def test_a_translator_is_trained_on_a_file(tmp_path):
     lines = [f"I see {i} cats.\tJe vois {i} chats.\n" for i in range(40)]
     corpus.write_text("".join(lines) + f"No.\t{'non ' * 13}\n")
     flags = ["--task", "translate", "--corpus", corpus, *folders(tmp_path)]
-    _, err = run("train", *SMALL[2:], *flags)
+    words = ["--subwords", "0", "--max-length", "12"]
+    _, err = run("train", *SMALL[2:], *words, *flags)
     assert "left out 1 sentence" in err
     path = tmp_path / "best.pt"
     assert run("evaluate", "--checkpoint", path)[0].startswith("sentences: 10\n")
@@ -348,15 +350,20 @@ def test_every_setting_is_a_flag_with_its_default():
     for group, kinds in KINDS.items():
         assert f"--{group} {{{','.join(kinds)}}} (default: {DEFAULTS[group]})" in shown
     groups = [*(group for kinds in KINDS.values() for group in kinds.values()), RunSettings]
-    defaults = {"device": "auto", "amp": "on a GPU", "precision": "float64, on a GPU float32"}
+    defaults = {"device": "auto", "precision": "float64, on a GPU float32"}
+    defaults["amp"] = "on a GPU; with a corpus where the CPU has bfloat16"
     defaults["layers"] = "recurrent 1, transformer 2"
     for spec in (spec for group in groups for spec in fields(group)):
         assert f"--{spec.name.replace('_', '-')} " in shown
         needs = [
-            f", with {k} " + (f"{v[0]} or more" if isinstance(v, range) else " or ".join(v))
+            f", with {k} "
+            + (f"{v[0]} or more" if isinstance(v, range) else " or ".join(map(str, v)))
             for k, v in spec.metadata["needs"].items()
         ]
         default = defaults.get(spec.name, spec.metadata["default"])
+        recipe = Translation.recipe()
+        if spec.name in recipe:
+            default = f"{default}; translate with --corpus: {recipe[spec.name]}"
         assert f"{spec.metadata['help']}{''.join(needs)} (default: {default})" in shown
 
 
@@ -425,7 +432,7 @@ def test_precision_is_a_setting(tmp_path, precision):
         (["train", "--schedule", "up"], "invalid choice"),
         (["train", "--device", "tpu"], "invalid choice"),
         (["train", "--amp", "--device", "cpu"], "amp means nothing with precision float64"),
-        (["train", "--amp", "--device", "cpu", "--precision", "float32"], "needs a GPU"),
+        (["train", "--valid", "x"], "mean nothing without --corpus"),
         (["train", "--precision", "float16"], "invalid choice"),
         (["train", "--task", "integers", "--vocab-size", "3"], "vocab_size must lie between 4"),
         (["train", "--task", "integers", "--corpus", "x"], "the task integers reads no corpus"),

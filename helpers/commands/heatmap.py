@@ -1,0 +1,55 @@
+"""`--heatmap`: where the model looked in a sentence, as a picture."""
+
+import argparse
+import warnings
+from pathlib import Path
+
+import torch
+
+from helpers.commands.shell import Parser
+from helpers.data import EOS, SPECIALS, Sentence, collate
+from helpers.runs.checkpoint import Checkpoint
+from helpers.tasks.subwords import Subwords, readable
+
+KINDS = ".png", ".pdf", ".svg"
+
+
+@torch.no_grad()
+def draw(loaded: Checkpoint, tokens: Sentence, words: Sentence, path: Path) -> None:
+    """Saves the attention weights of a sentence of `tokens` that was answered with `words`. Raises
+    ValueError for a model without attention, and OSError if the picture cannot be written.
+    """
+    from helpers.plotting import plot_attention  # here, since it takes a second
+
+    batch = collate([(loaded.vocab.encode(tokens), loaded.trg_vocab.encode(words))])
+    logits, weights = loaded.model(batch.src, batch.src_lens, batch.trg_in)
+    if not weights.any():
+        raise ValueError(f"the model has no attention to draw in {path}")
+    src, output = labels(loaded.vocab, tokens), labels(loaded.trg_vocab, words)
+    if logits[0, -1].argmax() == EOS:  # else it was cut off, or answers by pointing
+        output.append(SPECIALS[EOS])
+    with warnings.catch_warnings(action="ignore"):  # of each character that no font has
+        plot_attention(weights[0, : len(output)], src, output, "Attention weights", str(path))
+
+
+def labels(vocab, tokens: Sentence) -> list[str]:
+    """The tokens of a sentence as they are to be read."""
+    return readable(tokens) if isinstance(vocab, Subwords) else list(tokens)
+
+
+def picture_name(text: str) -> Path:
+    path = Path(text)
+    if path.suffix.lower() not in KINDS:
+        raise argparse.ArgumentTypeError(f"must end with {' or '.join(KINDS)}, not {text!r}")
+    if not path.parent.is_dir():
+        raise argparse.ArgumentTypeError(f"there is no folder {path.parent}")
+    return path
+
+
+def add_heatmap(parser: Parser) -> None:
+    parser.add_argument(
+        "--heatmap",
+        type=picture_name,
+        metavar="FILE",
+        help="draw where the model looks in the first sentence: a .png, .pdf or .svg",
+    )
