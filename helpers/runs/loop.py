@@ -45,7 +45,7 @@ class Run:
         settings: Settings,
         saved: Checkpoint | None = None,
         teacher: nn.Module | None = None,
-        corpus: Corpus | None = None,
+        corpus: str | Corpus | None = None,
     ):
         """A run that was broken off goes on from `saved`, its `checkpoint.latest`: on a CPU to the
         same parameters, history and reported lines as if nothing had happened. A `teacher` is a
@@ -56,7 +56,7 @@ class Run:
         """
         self.model, self.data, self.settings = model.eval(), data, settings
         model.longest = max(len(trg) for _, trg in data.pairs.train) + 1
-        self.corpus = saved.corpus if saved else corpus
+        self.corpus = saved.corpus if saved else Corpus.of(corpus)
         pairs, run = data.pairs.train, settings.run
         if run.batch_tokens:
             self.steps = count(pairs, run.batch_tokens)  # in an epoch

@@ -17,6 +17,7 @@ import torch
 
 from helpers.runs import checkpoint
 from helpers.runs.loop import Run, fit
+from helpers.tasks.task import Corpus
 from helpers.tests.tiny import TINY, fresh_model, silent, tiny_data
 
 pytestmark = pytest.mark.slow
@@ -210,7 +211,7 @@ def test_mixed_precision_goes_on_with_its_scale(tmp_path):
 def test_a_run_goes_on_with_its_corpus(tmp_path):
     data, settings = tiny_data(), TINY.having(epochs=1)
     run = Run(fresh_model(data), data, settings)
-    run.corpus = "a/text"
+    run.corpus = Corpus("a/text")
     fit(run, tmp_path, report=silent)
     saved = checkpoint.latest(tmp_path)
-    assert saved.corpus == Run(fresh_model(data), data, settings, saved).corpus == "a/text"
+    assert saved.corpus == Run(fresh_model(data), data, settings, saved).corpus == run.corpus
