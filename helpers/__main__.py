@@ -14,8 +14,7 @@ def stop(*_) -> None:
 if __name__ == "__main__":
     before = signal.getsignal(signal.SIGINT)  # it may be ignored
     signal.signal(signal.SIGINT, stop if before is signal.default_int_handler else before)
-    # products in half precision are kept ready for each shape, by default for 1,024: gigabytes
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "32")
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "32")  # of 1,024: gigabytes
     from helpers.commands import main
 
     signal.signal(signal.SIGINT, before)

@@ -93,10 +93,9 @@ def random_sentence(rng: random.Random) -> tuple[str, ...]:
 
 
 def sentences(per_length: int, max_words: int = 12, seed: int = 1) -> list[tuple[str, ...]]:
-    """Distinct sentences of 1 to `max_words` words, up to `per_length` of each length, in random
-    order. There are fewer of the shortest: one word is any of the lexicon, two make few different
-    sentences. Raises ValueError if `per_length` is less than 1 or `max_words` not between 3 and 25,
-    beyond which the grammar hardly ever goes.
+    """Distinct sentences of 1 to `max_words` words, in random order: up to `per_length` of each
+    length, fewer of one or two words, of which there are few. Raises ValueError if `per_length` is
+    less than 1 or `max_words` not between 3 and 25, beyond which the grammar hardly ever goes.
     """
     if per_length < 1:
         raise ValueError(f"per_length must be at least 1, not {per_length}")

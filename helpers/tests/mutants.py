@@ -430,7 +430,7 @@ FAULTS = {  # what is wrong: the file, what stands there, and what is put in its
     ),
     "resume: corpus forgotten": (
         "runs/loop",
-        "self.corpus = saved.corpus if saved else corpus",
+        "self.corpus = saved.corpus if saved else Corpus.of(corpus)",
         "self.corpus = None",
     ),
     "resume: data not compared": ("runs/loop", "if saved.digest != self.digest:", "if False:"),
