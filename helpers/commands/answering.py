@@ -115,9 +115,14 @@ def default_checkpoint(task: str) -> Path:
 def load_model(path: Path) -> Checkpoint:
     """The checkpoint, with precision and threads as in its training."""
     loaded = checkpoint.load(path)
+    as_in_training(loaded)
+    return loaded
+
+
+def as_in_training(loaded: Checkpoint) -> None:
+    """Sets precision and threads to those of a checkpoint."""
     set_up(loaded.settings.run.seed, loaded.settings.run.dtype)
     use_threads(loaded.settings.run.threads)
-    return loaded
 
 
 def stdin_lines() -> Iterator[str]:

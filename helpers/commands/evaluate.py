@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from helpers.commands.answering import add_checkpoint, answer, load_model
+from helpers.commands.answering import add_checkpoint, answer, as_in_training, load_model
 from helpers.commands.shell import Parser
 from helpers.data import Sentence
 from helpers.metrics import matches, token_accuracy, wilson_interval
@@ -22,24 +22,30 @@ def run(args: argparse.Namespace) -> None:
     paths = args.checkpoint or [Settings.of().folder() / "best.pt"]
     if len({*paths}) < len(paths):
         raise ValueError("a checkpoint cannot be compared with itself")
-    tests = {path: examples_of(load_model(path), args.input) for path in paths}
-    first = tests[paths[0]]
+    models = {path: load_model(path) for path in paths}  # all, so that none is missing later
+    tests = {path: examples_of(loaded, args.input) for path, loaded in models.items()}
+    texts = tests[paths[0]].texts
     for path, examples in tests.items():
-        if examples.texts != first.texts:
+        if examples.texts != texts:
             raise ValueError(f"{path} has another test than {paths[0]}: give both one as --input")
-    systems, real = {}, False
-    for path, examples in tests.items():
-        loaded = load_model(path)  # again: it sets precision and threads, too
-        answers = answer(loaded, examples.sentences, args.beam)
-        hypotheses = list(tqdm(answers, "evaluate", len(examples.texts), leave=False))
+    systems = {}
+    for path, loaded in models.items():
+        as_in_training(loaded)
+        answers = answer(loaded, tests[path].sentences, args.beam)
+        hypotheses = list(tqdm(answers, "evaluate", len(texts), leave=False))
         join = loaded.settings.task.join
         systems[str(path)] = [join(words, loaded.trg_vocab) for words in hypotheses]
         if len(paths) > 1:
             print(f"checkpoint: {path}")
-        real = report(hypotheses, systems[str(path)], examples, loaded)
-    if len(paths) > 1 and real:
-        for name, value in compare(systems, first.texts).items():
+        report(hypotheses, systems[str(path)], tests[path], loaded)
+    if len(paths) > 1 and all(map(translates_files, models.values())):
+        for name, value in compare(systems, texts).items():
             print(f"{name}: {value}")
+
+
+def translates_files(loaded: Checkpoint) -> bool:
+    """Whether a model has learned from real pairs, whose answers are right in many ways."""
+    return bool(loaded.corpus) and not loaded.settings.task.mirrors
 
 
 def examples_of(loaded: Checkpoint, path: Path | None) -> Examples:
@@ -60,12 +66,11 @@ def examples_of(loaded: Checkpoint, path: Path | None) -> Examples:
 
 def report(
     hypotheses: list[Sentence], lines: list[str], examples: Examples, loaded: Checkpoint
-) -> bool:
+) -> None:
     """Prints what the answers, as tokens and as lines, are worth, one `name: value` a line. Of
     translations from files an answer is right if it is one of the texts, whatever its tokens.
-    Returns whether they are such.
     """
-    task, real = loaded.settings.task, not loaded.settings.task.mirrors and bool(loaded.corpus)
+    real, task = translates_files(loaded), loaded.settings.task
     as_text = task.right_lines(lines, examples.texts)
     right = as_text if real else matches(hypotheses, examples.references)
     low, high = wilson_interval(sum(right), len(right))
@@ -78,7 +83,6 @@ def report(
     if real:
         for name, value in scores(lines, examples.texts).items():
             print(f"{name}: {value}")
-    return real
 
 
 def add_arguments(parser: Parser) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from helpers.commands.shell import Parser
-from helpers.data import EOS, SPECIALS, Sentence, collate
+from helpers.data import EOS, SPECIALS, Sentence, Vocab, collate
 from helpers.runs.checkpoint import Checkpoint
 from helpers.tasks.subwords import Subwords, readable
 
@@ -32,7 +32,7 @@ def draw(loaded: Checkpoint, tokens: Sentence, words: Sentence, path: Path) -> N
         plot_attention(weights[0, : len(output)], src, output, "Attention weights", str(path))
 
 
-def labels(vocab, tokens: Sentence) -> list[str]:
+def labels(vocab: Vocab, tokens: Sentence) -> list[str]:
     """The tokens of a sentence as they are to be read."""
     return readable(tokens) if isinstance(vocab, Subwords) else list(tokens)
 

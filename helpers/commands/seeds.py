@@ -4,9 +4,9 @@ Prints comma-separated values. The model of the assignment has one line a seed: 
 10,000 test sentences of 1 to 12 words its best epoch reverses without a fault; so has the same
 model without its attention, with all else equal. Of the first it is also counted at how many source
 words their own step looks most ("alignment"), and how many sentences of random words, some longer
-than those of its training, it reverses. The model for any length has a line for each
-seed, length and share of words that are unseen. To it, all unseen words are the same `<unk>`: of
-sentences without any other word it has seen one when it has seen them all.
+than those of its training, it reverses. The model for any length has a line for each seed, length
+and share of words that are unseen. To it, all unseen words are the same `<unk>`: of sentences
+without any other word it has seen one when it has seen them all.
 """
 
 import argparse

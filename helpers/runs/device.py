@@ -22,8 +22,9 @@ def choose_device(name: str) -> str:
 
 def has_half(device: str) -> bool:
     """Whether the device multiplies numbers of 16 bits faster than others."""
-    on_cpu = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return device == "cuda" or on_cpu
+    if device == "cuda":
+        return True
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 def use_threads(count: int) -> None:

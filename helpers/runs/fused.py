@@ -255,9 +255,12 @@ def has_readout(decoder: nn.Module | None) -> bool:
     return hasattr(getattr(decoder, "output", None), "before_words")
 
 
+NO_DROPOUT = nn.Dropout(0).eval()
+
+
 def dropout_of(module: nn.Module) -> nn.Dropout:
     """Its dropout; the model of the assignment has none."""
-    return getattr(module, "dropout", nn.Dropout(0).eval())
+    return getattr(module, "dropout", NO_DROPOUT)
 
 
 class Fused(nn.Module):
@@ -312,16 +315,10 @@ class Fused(nn.Module):
 
     def large_loss(self, features: Tensor, trg_out: Tensor, smoothing: float) -> Tensor:
         """The loss from the features (B, T, ...) of a readout."""
-        output, real, low = (
-            self.model.decoder.output,
-            trg_out != PAD,
-            torch.is_autocast_enabled("cpu"),
-        )
-        hidden, layer = (
-            output.before_words(features[real]),
-            (output.words.weight, output.words.bias),
-        )
-        return LargeOutput.apply(hidden, *layer, trg_out[real], smoothing, low)
+        output, real = self.model.decoder.output, trg_out != PAD
+        hidden, low = output.before_words(features[real]), torch.is_autocast_enabled("cpu")
+        weight, bias = output.words.weight, output.words.bias
+        return LargeOutput.apply(hidden, weight, bias, trg_out[real], smoothing, low)
 
     @torch.inference_mode(False)  # in which there would be no gradients
     @torch.enable_grad()

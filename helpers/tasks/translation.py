@@ -62,7 +62,8 @@ class Translation(Task):
         """
         corpus = Corpus.of(corpus)
         if corpus is None:
-            rows, name, count = self.rows(self.generate(seed)), "the grammar", 0
+            rows, name = self.rows(self.generate(seed)), "the grammar"
+            count = len(rows)
         else:
             lines, name = read_lines(corpus.train), corpus.train
             rows, count = self.rows(read_pairs(lines, name)), sum(map(bool, map(str.strip, lines)))
@@ -71,8 +72,8 @@ class Translation(Task):
         try:
             parts = cut(short, valid, test, seed)
         except ValueError as error:
-            count, different = max(count, len(rows)), len({row.key for row in rows})
-            rest = len(rows) - len(short), self.max_length, count - different
+            alike = count - len({row.key for row in rows})
+            rest = len(rows) - len(short), self.max_length, alike
             raise too_few(error, name, count, *rest) from None
         left_out, sides = len(rows) - len(short), list(zip(*parts.train, strict=True))[1:3]
         if self.subwords:

@@ -386,7 +386,7 @@ def test_files_of_their_own_to_validate_and_test(files, subwords):
 @pytest.mark.parametrize("subwords", [0, 300])
 def test_the_same_sentence_in_another_spelling_is_not_trained_on(files, subwords):
     other = files._replace(valid=files.test, test=files.valid)
-    Path(other.train).write_text("I don’t go.\tNon.\nCafe\u0301 !\tOui.\n" * 1 + "".join(
+    Path(other.train).write_text("I don’t go.\tNon.\nCafe\u0301 !\tOui.\n" + "".join(
         f"A {i}.\tUn {i}.\n" for i in range(40)))  # fmt: skip
     Path(other.test).write_text("I don't go.\tNon !\nCaf\u00e9!\tOui !\n")
     data = Translation(subwords=subwords).load(1, other)
