@@ -1,14 +1,16 @@
 """What the commands that answer have in common: a checkpoint; for each sentence a line."""
 
 import argparse
+import os
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import partial
 from itertools import tee
+from math import inf
 from pathlib import Path
 
-from helpers.commands.heatmap import draw
+from helpers.commands.heatmap import DRAWN, draw
 from helpers.commands.shell import Parser, log
 from helpers.data import Sentence, Vocab, tokenize
 from helpers.runs import checkpoint
@@ -18,7 +20,8 @@ from helpers.runs.settings import Settings
 from helpers.search.answers import predict
 from helpers.training import set_up
 
-LIMIT, LIMIT_OF_ANY_LENGTH = 1_000, 10_000  # words in a line
+LIMIT = 1_000  # words in a line, for a model that does not take any length
+BYTES_A_WORD = 4_000  # of memory, for one that does
 UNKNOWN = "words that the model does not know"
 
 
@@ -70,11 +73,13 @@ def answer_command(args: argparse.Namespace, tasks: tuple[str, ...]) -> None:
     answers = answer(loaded, kept[0], args.beam, chunk, warnings)
     for tokens, words in zip(kept[1], answers, strict=True):
         print(task.join(words, loaded.trg_vocab), flush=typed)
-        drawn = drawn or (words and (tokens, words))  # the first that has an answer
+        if not drawn and words and max(len(tokens), len(words)) <= DRAWN:
+            drawn = tokens, words
     if args.heatmap and drawn:
         draw(loaded, *drawn, args.heatmap)
     elif args.heatmap:
-        log(f"warning: no sentence has an answer: nothing to draw in {args.heatmap}")
+        says = f"no sentence of at most {DRAWN} words has an answer"
+        log(f"warning: {says}: nothing to draw in {args.heatmap}")
 
 
 def text_of(number: int, argument: str) -> str:
@@ -164,7 +169,7 @@ def check(
     that a model which knows no unknown words cannot read.
     """
     of_any_length, longest = loaded.model.any_length, loaded.settings.task.max_length
-    limit = LIMIT_OF_ANY_LENGTH if of_any_length else LIMIT
+    limit = limit_of_memory() if of_any_length else LIMIT
     for number, tokens in enumerate(sentences, start=1):
         if len(tokens) > limit:
             what = f"more than the {limit} that this model takes"
@@ -179,6 +184,16 @@ def check(
             says = f"has {UNKNOWN} ({a_few(loaded.vocab.unknown(tokens))}): it stays empty"
             warnings.add(f"have {UNKNOWN}", number, says)
         yield tokens
+
+
+def limit_of_memory() -> float:
+    """The words in a line that the memory of this machine is enough for, where it says how much it
+    has.
+    """
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // BYTES_A_WORD
+    except (AttributeError, ValueError):
+        return inf
 
 
 def add_sentences(parser: Parser) -> None:

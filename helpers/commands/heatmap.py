@@ -7,11 +7,12 @@ from pathlib import Path
 import torch
 
 from helpers.commands.shell import Parser
-from helpers.data import EOS, SPECIALS, Sentence, Vocab, collate
+from helpers.data import EOS, SPECIALS, Sentence, collate
 from helpers.runs.checkpoint import Checkpoint
-from helpers.tasks.subwords import Subwords, readable
+from helpers.tasks.subwords import labels
 
 KINDS = ".png", ".pdf", ".svg"
+DRAWN = 100  # words or pieces in a sentence, at most: more cannot be read in a picture
 
 
 @torch.no_grad()
@@ -32,11 +33,6 @@ def draw(loaded: Checkpoint, tokens: Sentence, words: Sentence, path: Path) -> N
         plot_attention(weights[0, : len(output)], src, output, "Attention weights", str(path))
 
 
-def labels(vocab: Vocab, tokens: Sentence) -> list[str]:
-    """The tokens of a sentence as they are to be read."""
-    return readable(tokens) if isinstance(vocab, Subwords) else list(tokens)
-
-
 def picture_name(text: str) -> Path:
     path = Path(text)
     if path.suffix.lower() not in KINDS:
@@ -51,5 +47,6 @@ def add_heatmap(parser: Parser) -> None:
         "--heatmap",
         type=picture_name,
         metavar="FILE",
-        help="draw where the model looks in the first sentence: a .png, .pdf or .svg",
+        help="draw where the model looks in the first sentence that is not too long: a .png, .pdf"
+        " or .svg",
     )

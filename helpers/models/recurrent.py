@@ -23,7 +23,7 @@ ATTENTIONS = {  # of the sizes of the query, of the values, and of the hidden la
     "location": LocationAttention,
     "none": lambda query_size, value_size, _: NoAttention(),
 }
-
+LONG = 10_000  # tokens; a longer source is read in pieces of so many
 
 OUTPUTS = ("linear", "readout", "tied")  # what predicts the words, see `Readout`
 
@@ -54,16 +54,46 @@ class RecurrentEncoder(nn.Module):
         at every token (B, S, 2H), 0 on padding, and the decoder's first state: for each layer its
         hidden state (B, H), in an LSTM followed by its cell (B, H).
         """
-        emb = self.dropout(self.embedding(src))  # (B, S, E)
-        lens, length = src_lens.cpu(), src.size(1)  # torch wants these lengths on the CPU
-        packed = pack_padded_sequence(emb, lens, batch_first=True, enforce_sorted=False)
-        packed, final = self.rnn(packed)
-        enc_outputs, _ = pad_packed_sequence(packed, batch_first=True, total_length=length)
+        if src.size(1) > LONG and len(src) == 1 and not torch.is_grad_enabled():
+            enc_outputs, final = self.read_in_pieces(src)
+        else:
+            enc_outputs, final = self.read(src, src_lens)
         if self.cell_bridge is None:
             return self.dropout(enc_outputs), tuple(torch.tanh(self.bridge(join(final))))
         hidden, cell = torch.tanh(self.bridge(join(final[0]))), self.cell_bridge(join(final[1]))
         state = (part for layer in zip(hidden, cell, strict=True) for part in layer)
         return self.dropout(enc_outputs), tuple(state)
+
+    def read(self, src: Tensor, src_lens: Tensor) -> tuple[Tensor, Tensor | tuple[Tensor, Tensor]]:
+        """The hidden states of the top layer, and the final ones of all layers and directions."""
+        emb = self.dropout(self.embedding(src))  # (B, S, E)
+        lens, length = src_lens.cpu(), src.size(1)  # torch wants these lengths on the CPU
+        packed = pack_padded_sequence(emb, lens, batch_first=True, enforce_sorted=False)
+        packed, final = self.rnn(packed)
+        return pad_packed_sequence(packed, batch_first=True, total_length=length)[0], final
+
+    def read_in_pieces(self, src: Tensor) -> tuple[Tensor, Tensor | tuple[Tensor, Tensor]]:
+        """As `read`, without dropout and without gradients, of one source (1, S): each direction of
+        a layer goes through it in pieces of `LONG` tokens. Beside what it returns that needs the
+        memory of a piece, where `read` needs three times as much as what it returns.
+        """
+        size, starts, outputs, finals = self.rnn.hidden_size, range(0, src.size(1), LONG), None, []
+        for i, params in enumerate(self.rnn.all_weights):  # of layer i // 2, forth or back
+            back, width = i % 2, params[0].size(1)
+            if not back:
+                below, outputs = outputs, params[0].new_empty(1, src.size(1), 2 * size)
+            one = type(self.rnn)(width, size, batch_first=True).to(params[0])
+            one.load_state_dict(dict(zip(one.state_dict(), params, strict=True)))
+            final = None
+            for start in reversed(starts) if back else starts:
+                part = slice(start, start + LONG)
+                x = self.embedding(src[:, part]) if below is None else below[:, part]
+                y, final = one(x.flip(1) if back else x, final)
+                outputs[:, part, size * back :][..., :size] = y.flip(1) if back else y
+            finals.append(final)
+        if isinstance(self.rnn, nn.LSTM):  # hidden state and cell
+            return outputs, tuple(map(torch.cat, zip(*finals, strict=True)))
+        return outputs, torch.cat(finals)
 
 
 def join(final: Tensor) -> Tensor:

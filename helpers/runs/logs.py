@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from helpers.data import TaskData, collate
 from helpers.runs.step import Step
+from helpers.tasks.subwords import labels
 
 
 class Log:
@@ -45,12 +46,14 @@ class Log:
         """
         if self.writer:
             number = self.done
-            self.writer.add_scalar("valid/loss", record["valid loss"], number)
-            self.writer.add_scalar("valid/exact match", record["valid exact match"], number)
+            for name, value in record.items():
+                if name.startswith("valid "):
+                    self.writer.add_scalar(name.replace(" ", "/", 1), value, number)
             pair = min(data.pairs.valid, key=lambda pair: abs(len(pair[0]) - 8))
             batch = collate([pair]).to(next(model.parameters()).device)
             _, weights = model(batch.src, batch.src_lens, batch.trg_in)
-            src, trg = data.vocab.decode(pair[0]), data.trg_vocab.decode(pair[1])
+            vocabs = data.vocab, data.trg_vocab
+            src, trg = (labels(v, v.decode(ids)) for v, ids in zip(vocabs, pair, strict=True))
             if weights.any() and self.draws:  # without any: a model without attention
                 self.picture(weights[0].cpu(), src, trg)
             self.writer.flush()  # before the checkpoint, so that a run that goes on lacks no point

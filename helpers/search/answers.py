@@ -1,7 +1,6 @@
 """What any model answers: it writes, greedily or with a beam, or it copies what it points at."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
 from typing import NamedTuple
 
 import torch
@@ -12,6 +11,8 @@ from helpers.decoding import Decoded, decode, max_steps, spell
 from helpers.metrics import matches
 from helpers.search.beam import decode_with_beam
 from helpers.search.copying import decode_by_copying
+
+BLOCK_WORDS = 500_000  # read at a time, and one sentence more
 
 
 class Answer(NamedTuple):
@@ -50,8 +51,7 @@ def predict(
         raise ValueError(f"a model that copies has no use for a beam: it must be 1, not {beam}")
     if chunk < 1:
         raise ValueError(f"chunk must be at least 1, not {chunk}")
-    sentences = iter(sentences)
-    while block := list(islice(sentences, chunk)):
+    for block in blocks(sentences, chunk):
         sources = [vocab.encode(tokens) if vocab.knows(tokens) else [] for tokens in block]
         given = [src for src in sources if src]
         tokens_of = [tokens for tokens, src in zip(block, sources, strict=True) if src]
@@ -68,6 +68,19 @@ def predict(
             written = (Answer(spell(*trio, trg_vocab), ended(trio[-1])) for trio in trios)
         for src in sources:
             yield next(written) if src else Answer([])
+
+
+def blocks(sentences: Iterable[Sentence], size: int) -> Iterator[list[Sentence]]:
+    """The sentences, at most `size` at a time, and fewer if they are long."""
+    block, words = [], 0
+    for tokens in sentences:
+        block.append(tokens)
+        words += len(tokens)
+        if len(block) == size or words > BLOCK_WORDS:
+            yield block
+            block, words = [], 0
+    if block:
+        yield block
 
 
 def ended(answer: Decoded) -> bool:

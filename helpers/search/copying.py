@@ -4,14 +4,18 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from helpers.data import BOS
 from helpers.decoding import BATCH_SIZE, BATCH_TOKENS, in_batches, max_steps
 from helpers.models.location import frame
 
+SIDE = 32  # places on either side of the last one, among which a step looks for the next
+SOON = 5  # seconds after which a search shows where it is
+
 
 @torch.no_grad()
-def copy_search(model: nn.Module, src: Tensor, src_lens: Tensor) -> Tensor:
+def copy_search(model: nn.Module, src: Tensor, src_lens: Tensor, side: int = SIDE) -> Tensor:
     """Writes by pointing: at each step the source word with the strongest weight, until that is the
     sentinel before the first word.
 
@@ -19,25 +23,50 @@ def copy_search(model: nn.Module, src: Tensor, src_lens: Tensor) -> Tensor:
     small errors of position cannot add up, however long the source is. A search that points at
     the other sentinel is lost and ends, too, and so does one of `max_steps`.
 
+    The first step looks at the whole source, each other one only at `side` places before and behind
+    the last place: so the time grows with the length, not with its square. If it points at the edge
+    of these, and there is more beyond, it looks at the whole source after all.
+
     `src` (B, S) holds `src_lens` (B,) real tokens a row, of the vocabulary that source and target
     share. Returns the places (B, T), counted from 1; 0 after the end.
     """
-    framed, _ = frame(src, src_lens)
-    state, limits = model.start(src, src_lens), max_steps(model, src_lens)
-    ids, steps = torch.full_like(src_lens, BOS), 0
+    framed, framed_lens = (part.to(src.device) for part in frame(src, src_lens))
+    *hidden, nowhere, keys, values, mask = model.start(src, src_lens)
+    size, rows = framed.size(1), torch.arange(len(src), device=src.device).unsqueeze(1)
+
+    def look(ids: Tensor, hidden: list, last: Tensor, first: Tensor, width: int):
+        """Of `width` places from `first` (B, 1) on that with the strongest weight (B, 1), after a
+        weight of 1 on the `last` (B, 1); and the new hidden state.
+        """
+        seen = first + torch.arange(width, device=src.device)  # (B, width)
+        before, whole = (seen == last).to(nowhere.dtype), (keys, values, mask)
+        parts = whole if width == size else (part[rows, seen] for part in whole)
+        _, _, (*hidden, weights, _, _, _) = model.step(ids, (*hidden, before, *parts))
+        return seen.gather(1, weights.argmax(dim=1, keepdim=True)), hidden
+
+    start, lens, limits = (
+        0 * rows,
+        framed_lens.unsqueeze(1),
+        max_steps(model, src_lens).unsqueeze(1),
+    )
+    ids, last, done, steps, width = torch.full_like(src_lens, BOS), start - 1, start > 0, 0, size
     # made at once: a small tensor kept from each step would scatter over the memory of the large
     all_places = src.new_zeros(len(src), int(limits.max()))
-    done = torch.zeros_like(src_lens, dtype=torch.bool)
-    while not done.all():
-        _, _, (*hidden, weights, keys, values, mask) = model.step(ids, state)
-        places = weights.argmax(dim=-1)
-        weights = torch.zeros_like(weights).scatter(1, places.unsqueeze(1), 1.0)
-        state = *hidden, weights, keys, values, mask
-        ids = framed.gather(1, places.unsqueeze(1)).squeeze(1)
-        done = done | (places == 0) | (places > src_lens)  # the other sentinel: it is lost
-        all_places[:, steps] = places.masked_fill(done, 0)
-        steps += 1
-        done = done | (steps >= limits)
+    with tqdm(desc="words", total=size - 2, ncols=70, delay=SOON, leave=False) as bar:
+        while not done.all():
+            first = (last - side).clamp(0, size - width)
+            places, after = look(ids, hidden, last, first, width)
+            end = first + width
+            edge = (places == first) & (first > 0) | (places == end - 1) & (end < lens)
+            if (edge & ~done).any():
+                places, after = look(ids, hidden, last, start, size)
+            last, hidden, width = places, after, min(2 * side + 1, size)
+            ids = framed.gather(1, places).squeeze(1)
+            done = done | (places == 0) | (places >= lens - 1)  # the other sentinel: it is lost
+            all_places[:, steps] = places.masked_fill(done, 0).squeeze(1)
+            steps += 1
+            done = done | (steps >= limits)
+            bar.update()
     return all_places[:, :steps]
 
 

@@ -75,13 +75,18 @@ def normal(line: str) -> str:
     return unicodedata.normalize("NFC", line.replace(SPACE, " ").strip())
 
 
+def labels(vocab: Vocab, tokens: Iterable[str]) -> list[str]:
+    """The tokens of a vocabulary as they are to be read in a picture."""
+    return readable(tokens) if isinstance(vocab, Subwords) else list(tokens)
+
+
 def readable(pieces: Iterable[str]) -> list[str]:
     """Pieces as the labels of a map: without the mark of a space, and with a hyphen before one that
     goes on with a word.
     """
-    labels, before = [], ""
+    shown, before = [], ""
     for piece in pieces:
         goes_on = piece[:1].isalnum() and before[-1:].isalnum()
-        labels.append(f"-{piece}" if goes_on else piece.removeprefix(SPACE) or SPACE)
+        shown.append(f"-{piece}" if goes_on else piece.removeprefix(SPACE) or SPACE)
         before = piece
-    return labels
+    return shown

@@ -499,10 +499,40 @@ FAULTS = {  # what is wrong: the file, what stands there, and what is put in its
         "done = done | (places == 0) |",
         "done = done | (places <= 1) |",
     ),
-    "copying: weights fed back as they are": (
+    "copying: the last place is not fed back": (
         "search/copying",
-        "torch.zeros_like(weights).scatter(1, places.unsqueeze(1), 1.0)",
-        "weights",
+        "(seen == last).to(nowhere.dtype)",
+        "(seen == -1).to(nowhere.dtype)",
+    ),
+    "copying: the edge of what is seen counts like any place": (
+        "search/copying",
+        "(edge & ~done).any()",
+        "False",
+    ),
+    "copying: each step looks at the whole source": (
+        "search/copying",
+        "places, after, min(2 * side + 1, size)",
+        "places, after, size",
+    ),
+    "pieces: the next begins anew": (
+        "models/recurrent",
+        "y, final = one(x.flip(1) if back else x, final)",
+        "y, final = one(x.flip(1) if back else x)",
+    ),
+    "a line without a limit": (
+        "commands/answering",
+        "limit = limit_of_memory() if of_any_length else LIMIT",
+        "limit = inf",
+    ),
+    "long sentences are read 500 at a time": (
+        "search/answers",
+        "len(block) == size or words > BLOCK_WORDS",
+        "len(block) == size",
+    ),
+    "curves: those of the epochs are two": (
+        "runs/logs",
+        'if name.startswith("valid "):',
+        'if name in ("valid loss", "valid exact match"):',
     ),
     "exact match: only as far as both go": (
         "metrics",

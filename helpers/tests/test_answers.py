@@ -4,7 +4,7 @@ import pytest
 
 from helpers.data import SPECIALS, UNK, Vocab
 from helpers.decoding import Decoded, decode, spell
-from helpers.search.answers import answer_ids, predict
+from helpers.search.answers import answer_ids, blocks, predict
 from helpers.search.beam import decode_with_beam
 from helpers.search.copying import decode_by_copying
 from helpers.tasks.translation import Translation
@@ -87,6 +87,12 @@ def test_only_as_many_sentences_are_read_as_are_answered_at_once():
     answers = predict(model, VOCAB, VOCAB, (read.append(i) or ("cat",) for i in range(9)), chunk=3)
     assert not read and next(answers) is not None and read == [0, 1, 2]
     assert len([*answers]) == 8 and read == [*range(9)]
+
+
+def test_long_sentences_are_read_in_smaller_blocks(monkeypatch):
+    monkeypatch.setattr("helpers.search.answers.BLOCK_WORDS", 10)
+    lines = [("cat",) * n for n in (4, 4, 4, 11, 1, 1)]
+    assert [len(block) for block in blocks(iter(lines), 500)] == [3, 1, 2]
 
 
 def test_the_ids_of_a_model_that_writes_and_of_one_that_points():

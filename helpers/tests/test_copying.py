@@ -5,7 +5,8 @@ import io
 import pytest
 import torch
 
-from helpers.data import BOS, EOS, SPECIALS, UNK, Vocab
+from helpers.data import BOS, EOS, PAD, SPECIALS, UNK, Vocab
+from helpers.models import recurrent
 from helpers.runs.loop import Run, fit, prepare
 from helpers.runs.settings import Settings
 from helpers.search.answers import predict
@@ -24,23 +25,28 @@ class Pointer(torch.nn.Module):
         super().__init__()
         self.first, self.move = first, move
         self.weight = torch.nn.Parameter(torch.zeros(1))  # decoding asks where the model is
-        self.read = []
+        self.read, self.seen = [], []
 
     def start(self, src, src_lens):
-        mask = torch.arange(src.size(1) + 2) < (src_lens + 2).unsqueeze(1)
-        return torch.zeros(len(src), 1), torch.zeros(mask.shape), src_lens, src_lens, mask
+        places = torch.arange(src.size(1) + 2).expand(len(src), -1)
+        mask = places < (src_lens + 2).unsqueeze(1)
+        self.lens = src_lens
+        return torch.zeros(len(src), 1), torch.zeros(mask.shape), places, places, mask
 
     def step(self, ids, state):
+        """It sees the numbers of the places as their keys."""
         assert not torch.is_grad_enabled(), "what is kept for a gradient grows with the square"
-        hidden, previous, lens, _, mask = state
+        hidden, previous, places, _, mask = state
         self.read.append(ids.tolist())
+        self.seen.append(places.size(1))
         if not self.read[1:]:
-            places = self.first(lens)
+            assert not previous.any()
+            at = self.first(self.lens)
         else:
             assert torch.all((previous == 1).sum(dim=1) == 1), "fed back as one weight of 1"
-            places = previous.argmax(dim=1) + self.move
-        weights = 0.4 * torch.nn.functional.one_hot(places.clamp(min=0), mask.size(1)) + 0.1
-        return None, None, (hidden, weights, lens, lens, mask)
+            at = places.gather(1, previous.argmax(dim=1, keepdim=True)).squeeze(1) + self.move
+        away = (places - at.unsqueeze(1)).abs()
+        return None, None, (hidden, (1.0 / (1 + away)).where(mask, 0), places, places, mask)
 
 
 def test_it_copies_until_it_points_at_the_first_sentinel():
@@ -65,6 +71,26 @@ def test_it_ends_where_it_is_lost():
     assert copy_search(Pointer(lambda lens: lens - 1, 1), src, lens).tolist() == [[2, 3, 0]]
     stuck = copy_search(Pointer(lambda lens: lens, 0), src, lens)
     assert stuck.tolist() == [[3] * 8]
+
+
+def test_only_the_first_step_looks_at_the_whole_source():
+    src, lens = torch.full((2, 40), 7), torch.tensor([40, 30])
+    model = Pointer(lambda lens: lens, -1)
+    places = copy_search(model, src, lens, side=3).tolist()
+    assert places == [[*range(40, 0, -1), 0], [*range(30, 0, -1)] + [0] * 11]
+    assert model.seen == [42] + [7] * 40
+    assert copy_search(Pointer(lambda lens: lens, -1), src, lens, side=100).tolist() == places
+
+
+@pytest.mark.parametrize(
+    "first, move, right", [(40, -9, [40, 31, 22, 13, 4, 0]), (1, 9, [1, 10, 19, 28, 37, 0])]
+)
+def test_whoever_reaches_the_edge_looks_at_the_whole_source(first, move, right):
+    """In both directions: what is farther than 3 places cannot be seen before."""
+    src, lens = torch.full((1, 40), 7), torch.tensor([40])
+    model = Pointer(lambda lens: torch.tensor([first]), move)
+    assert copy_search(model, src, lens, side=3).tolist() == [right]
+    assert model.seen == [42] + [7, 42] * 5
 
 
 def test_each_source_is_answered_in_its_place():
@@ -140,6 +166,24 @@ def test_trained_on_six_words_it_reverses_sixty(trained):
     lengths = [1, 6, 7, 20, 60]
     answers = decode_by_copying(trained[0], [[UNK] * n for n in lengths])
     assert answers == [list(range(n, 0, -1)) for n in lengths]
+
+
+def test_what_is_far_away_changes_nothing(trained):
+    """The same places as those of a search that looks at everything in each step."""
+    model, vocab = trained
+    known = vocab.encode(("the", "cat", "saw", "a", "dog"))
+    for n in (1, 30, 70, 300):
+        lens = torch.tensor([n, n, max(1, n - 3), max(1, n - 9)])
+        src = torch.full((4, n), UNK)
+        src[1:, ::7] = known[n % 5]
+        src[torch.arange(n) >= lens.unsqueeze(1)] = PAD
+        assert copy_search(model, src, lens).equal(copy_search(model, src, lens, side=n))
+
+
+def test_a_long_line_is_read_in_pieces(trained, monkeypatch):
+    whole = decode_by_copying(trained[0], [[UNK] * 150])
+    monkeypatch.setattr(recurrent, "LONG", 40)
+    assert decode_by_copying(trained[0], [[UNK] * 150]) == whole == [list(range(150, 0, -1))]
 
 
 def test_it_reverses_a_long_text_that_nobody_here_wrote(trained):

@@ -11,6 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from helpers.data import PAD, batches
 from helpers.decoding import greedy_exact_match
 from helpers.runs import checkpoint
+from helpers.runs.logs import Log
 from helpers.runs.loop import Run, fit, fit_apart, is_over, prepare
 from helpers.runs.settings import Settings
 from helpers.runs.step import Learner
@@ -316,6 +317,15 @@ def test_attention_is_drawn_where_there_is_some(data, tmp_path, changes, drawn):
     events = EventAccumulator(str(tmp_path)).Reload()
     assert events.Tags()["images"] == (["attention"] if drawn else [])
     assert "valid/loss" in events.Tags()["scalars"]
+
+
+def test_all_measures_of_an_epoch_have_their_curves(data, tmp_path):
+    log, record = Log(tmp_path), {"valid loss": 2.0, "valid BLEU": 31.5, "lr": 0.1}
+    log.epoch(record, tiny_run(data).model, data)
+    log.close()
+    assert points(tmp_path, "valid/loss") == [(0, 2.0)] and points(tmp_path, "valid/BLEU")
+    tags = EventAccumulator(str(tmp_path)).Reload().Tags()["scalars"]
+    assert set(tags) == {"valid/loss", "valid/BLEU"}
 
 
 def points(log_dir, tag):

@@ -145,6 +145,8 @@ def test_maps_that_cannot_be_drawn(trained, trained_on, tmp_path):  # noqa: F811
     assert "must end with .png or .pdf or .svg" in err
     _, err = run("translate", *flags, tmp_path / "map.png", "")
     assert "nothing to draw" in err and not (tmp_path / "map.png").exists()
+    _, err = run("translate", *flags, tmp_path / "map.png", "No. " * 200)
+    assert "nothing to draw" in err and not (tmp_path / "map.png").exists(), "too long to be read"
     out, _ = run("translate", *flags, tmp_path / "map.png", "", "A cat.")
     assert out.count("\n") == 2 and (tmp_path / "map.png").exists(), "that of the second"
     none = ["--checkpoint", trained_on("words", "lstm"), "--heatmap", tmp_path / "map.png"]

@@ -10,8 +10,9 @@ from torch.nn.utils.rnn import pad_packed_sequence
 
 from helpers.data import BOS, EOS, PAD, collate
 from helpers.model import build_model
+from helpers.models import recurrent
 from helpers.models.location import frame
-from helpers.models.recurrent import ATTENTIONS, CELLS, RecurrentSeq2Seq
+from helpers.models.recurrent import ATTENTIONS, CELLS, RecurrentEncoder, RecurrentSeq2Seq
 from helpers.tests.test_models import (
     KINDS,
     SRC_SIZE,
@@ -193,3 +194,19 @@ def test_the_second_step_sees_where_the_first_one_looked(kind, pairs):  # noqa: 
     _, second, _ = model.step(trg_in[:, 1], (*state, weights, keys, values, mask))
     _, blind, _ = model.step(trg_in[:, 1], (*state, 0 * weights, keys, values, mask))
     assert (second - blind).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("cell, layers", [*product(CELLS, (1, 3))])
+@pytest.mark.parametrize("length", [7, 8, 9, 24])
+@torch.no_grad()
+def test_a_long_source_is_read_in_pieces(cell, layers, length, monkeypatch):
+    """With what is read before handed on from piece to piece, in both directions."""
+    encoder = RecurrentEncoder(SRC_SIZE, 5, 4, cell, layers, 0.1).eval()
+    src, lens = torch.randint(3, SRC_SIZE, (1, length)), torch.tensor([length])
+    whole, state = encoder(src, lens)
+    monkeypatch.setattr(recurrent, "LONG", 8)
+    pieces, same_state = encoder(src, lens)
+    torch.testing.assert_close(pieces, whole)
+    torch.testing.assert_close(same_state, state)
+    read = encoder.read_in_pieces(src)
+    torch.testing.assert_close(read, encoder.read(src, lens))
