@@ -36,6 +36,7 @@ ANY_LENGTH = Settings.of(attention="location")
 COUNTS = {  # words in a sentence and share of them that are unseen: how many sentences
     **{(length, unseen): 200 for length in (10, 100) for unseen in (1.0, 0.5, 0.0)},
     **{(1_000, unseen): 50 for unseen in (1.0, 0.5)},
+    **{(10_000, unseen): 5 for unseen in (1.0, 0.5)},
 }
 
 LONGER = (12, 13, 14, 15, 16)  # words of sentences for the model of the assignment

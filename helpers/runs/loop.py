@@ -28,7 +28,7 @@ from helpers.tasks.scores import bleu
 from helpers.tasks.task import Corpus
 from helpers.training import Observer, epoch_line, is_best, mean_loss, set_up, train
 
-LOGITS = 25_000  # words that a loss is measured of at once: a vocabulary of numbers for each
+LOGITS = 20_000_000  # computed at once where a loss is measured: a vocabulary for each word
 SOON = 20  # steps after which a run knows about how long it will take
 
 
@@ -96,7 +96,7 @@ class Run:
         )
         tokens = sum(len(trg) + 1 for _, trg in pairs)  # and <eos>
         longest = max((len(trg) for _, trg in pairs), default=1)
-        size = min(500, max(1, LOGITS // longest))
+        size = min(500, max(1, LOGITS // (longest * len(data.trg_vocab))))
         loss = mean_loss(self.model, pairs, size) * tokens if pairs else 0.0
         answers = predict(self.model, data.vocab, data.trg_vocab, sentences)
         answers, scores = [answer.words for answer in answers], {}

@@ -529,6 +529,11 @@ FAULTS = {  # what is wrong: the file, what stands there, and what is put in its
         "len(block) == size or words > BLOCK_WORDS",
         "len(block) == size",
     ),
+    "measuring: the vocabulary takes no memory": (
+        "runs/loop",
+        "LOGITS // (longest * len(data.trg_vocab))",
+        "LOGITS // longest",
+    ),
     "curves: those of the epochs are two": (
         "runs/logs",
         'if name.startswith("valid "):',

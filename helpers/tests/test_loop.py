@@ -10,7 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from helpers.data import PAD, batches
 from helpers.decoding import greedy_exact_match
-from helpers.runs import checkpoint
+from helpers.runs import checkpoint, loop
 from helpers.runs.logs import Log
 from helpers.runs.loop import Run, fit, fit_apart, is_over, prepare
 from helpers.runs.settings import Settings
@@ -326,6 +326,22 @@ def test_all_measures_of_an_epoch_have_their_curves(data, tmp_path):
     assert points(tmp_path, "valid/loss") == [(0, 2.0)] and points(tmp_path, "valid/BLEU")
     tags = EventAccumulator(str(tmp_path)).Reload().Tags()["scalars"]
     assert set(tags) == {"valid/loss", "valid/BLEU"}
+
+
+def test_a_loss_is_measured_a_few_sentences_at_a_time(data, monkeypatch):
+    """So many that their logits, a vocabulary for each word, do not fill the memory."""
+    sizes, words = [], max(len(trg) for _, trg in data.pairs.valid) * len(data.trg_vocab)
+    spied = lambda model, pairs, size: sizes.append(size) or mean_loss(model, pairs, size)  # noqa: E731
+
+    def spy(model, pairs, size):
+        sizes.append(size)
+        return mean_loss(model, pairs, size)
+
+    monkeypatch.setattr(loop, "mean_loss", spy)
+    run = tiny_run(data)
+    whole = run.measure()
+    monkeypatch.setattr(loop, "LOGITS", 7 * words)
+    assert run.measure() == pytest.approx(whole) and sizes == [500, 7]
 
 
 def points(log_dir, tag):
