@@ -1,17 +1,13 @@
 """`--heatmap`: where the model looked in a sentence, as a picture."""
 
-import argparse
 import warnings
 from pathlib import Path
 
 import torch
 
-from helpers.commands.shell import Parser
 from helpers.data import EOS, SPECIALS, Sentence, Vocab, collate
 from helpers.runs.checkpoint import Checkpoint
 from helpers.tasks.subwords import Subwords, readable
-
-KINDS = ".png", ".pdf", ".svg"
 
 
 @torch.no_grad()
@@ -35,21 +31,3 @@ def draw(loaded: Checkpoint, tokens: Sentence, words: Sentence, path: Path) -> N
 def labels(vocab: Vocab, tokens: Sentence) -> list[str]:
     """The tokens of a sentence as they are to be read."""
     return readable(tokens) if isinstance(vocab, Subwords) else list(tokens)
-
-
-def picture_name(text: str) -> Path:
-    path = Path(text)
-    if path.suffix.lower() not in KINDS:
-        raise argparse.ArgumentTypeError(f"must end with {' or '.join(KINDS)}, not {text!r}")
-    if not path.parent.is_dir():
-        raise argparse.ArgumentTypeError(f"there is no folder {path.parent}")
-    return path
-
-
-def add_heatmap(parser: Parser) -> None:
-    parser.add_argument(
-        "--heatmap",
-        type=picture_name,
-        metavar="FILE",
-        help="draw where the model looks in the first sentence: a .png, .pdf or .svg",
-    )

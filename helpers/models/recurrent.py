@@ -11,21 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from helpers.model import AdditiveAttention, State
-from helpers.models.attentions import LocationAttention, LuongAttention, NoAttention
+from helpers.model import State
+from helpers.models.parts import ATTENTIONS, CELLS
 
 LAYERS = {"gru": nn.GRU, "lstm": nn.LSTM}
-CELLS = {"gru": nn.GRUCell, "lstm": nn.LSTMCell}
-ATTENTIONS = {  # of the sizes of the query, of the values, and of the hidden layer of the attention
-    "bahdanau": AdditiveAttention,
-    "luong": lambda query_size, value_size, _: LuongAttention(query_size, value_size),
-    "luong-dot": lambda query_size, value_size, _: LuongAttention(query_size, value_size, False),
-    "location": LocationAttention,
-    "none": lambda query_size, value_size, _: NoAttention(),
-}
-
-
-OUTPUTS = ("linear", "readout", "tied")  # what predicts the words, see `Readout`
 
 
 class RecurrentEncoder(nn.Module):

@@ -16,7 +16,7 @@ from helpers.commands import COMMANDS, main
 from helpers.runs import checkpoint
 from helpers.runs.settings import DEFAULTS, KINDS, RunSettings, Settings
 from helpers.search.answers import Answer
-from helpers.tasks.translation import Translation
+from helpers.tasks import Translation
 
 BUFFERED = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
 NO_ROOM = "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"
@@ -389,9 +389,9 @@ def test_every_command_has_help():
         "grade",
     }
     everything, _ = run("--help")
-    for name, command in COMMANDS.items():
+    for name, add_flags in COMMANDS.items():
         out, err = run(name, "--help")
-        says = " ".join(command.run.__doc__.split())
+        says = " ".join(add_flags.__doc__.split())
         assert says in " ".join(out.split()) and says in " ".join(everything.split()) and not err
 
 
