@@ -17,5 +17,4 @@ if __name__ == "__main__":
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "32")  # of 1,024: gigabytes
     from helpers.commands import main
 
-    signal.signal(signal.SIGINT, before)
-    sys.exit(main())
+    sys.exit(main(ready=lambda: signal.signal(signal.SIGINT, before)))

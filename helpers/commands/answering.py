@@ -11,7 +11,7 @@ from math import inf
 from pathlib import Path
 
 from helpers.commands.heatmap import DRAWN, draw
-from helpers.commands.shell import Parser, log
+from helpers.commands.shell import log
 from helpers.data import Sentence, Vocab, tokenize
 from helpers.runs import checkpoint
 from helpers.runs.checkpoint import Checkpoint
@@ -194,38 +194,3 @@ def limit_of_memory() -> float:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // BYTES_A_WORD
     except (AttributeError, ValueError):
         return inf
-
-
-def add_sentences(parser: Parser) -> None:
-    parser.add_argument(
-        "sentence",
-        nargs="*",
-        metavar="SENTENCE",
-        help="each is one sentence, quoted (reverse: single words together make one)",
-    )
-
-
-def add_checkpoint(parser: Parser, folders: str, several: bool = False) -> None:
-    """The flags of a command that uses a checkpoint, or several, by default that in one of the
-    `folders`.
-    """
-    parser.add_argument(
-        "--checkpoint",
-        type=Path,
-        nargs="+" if several else None,
-        metavar="FILE",
-        help=f"made by train (default: best.pt in checkpoints/{folders})",
-    )
-    parser.add_argument(
-        "--beam",
-        type=beam_width,
-        default=1,
-        metavar="N",
-        help="beginnings kept in a beam search (default: 1, greedy)",
-    )
-
-
-def beam_width(text: str) -> int:
-    if not (text.isdecimal() and 1 <= int(text) <= 100):
-        raise argparse.ArgumentTypeError(f"must be an integer from 1 to 100, not {text!r}")
-    return int(text)

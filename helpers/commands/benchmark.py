@@ -26,7 +26,6 @@ from time import perf_counter
 import torch
 from torch import Tensor, nn
 
-from helpers.commands.shell import Parser
 from helpers.data import PAD, SPECIALS, Batch, Pair, batches, collate
 from helpers.decoding import decode
 from helpers.model import Seq2Seq, build_model
@@ -337,7 +336,7 @@ def on_cpu() -> Iterator[tuple[str, float]]:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Measure training, decoding and Adam beside plainer ways, and how a step grows."""
+    """Prints each value as soon as it is known, and writes all of them to the file, if any."""
     values, device = {}, choose_device(args.device)
     if device == "cuda":
         values["GPU"] = f"{torch.cuda.get_device_name()}, torch {torch.__version__}"
@@ -348,17 +347,3 @@ def run(args: argparse.Namespace) -> None:
         values[name] = rounded if isfinite(rounded) else None  # JSON has no NaN
     if args.json:
         write(args.json, (json.dumps(values, indent=1) + "\n").encode())
-
-
-def add_arguments(parser: Parser) -> None:
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="(default: cpu)")
-    parser.add_argument(
-        "--json", type=output_file, metavar="FILE", help="write the values to this file, too"
-    )
-
-
-def output_file(text: str) -> Path:
-    path = Path(text)
-    if not path.parent.is_dir() or (path.exists() and not path.is_file()):
-        raise argparse.ArgumentTypeError(f"must be a file in an existing folder, not {text!r}")
-    return path

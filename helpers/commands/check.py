@@ -1,5 +1,5 @@
 """`python -m helpers check`"""
 
-from helpers.course.check import add_arguments, run
+from helpers.course.check import run
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["run"]

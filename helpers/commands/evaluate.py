@@ -5,8 +5,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from helpers.commands.answering import add_checkpoint, answer, as_in_training, load_model
-from helpers.commands.shell import Parser
+from helpers.commands.answering import answer, as_in_training, load_model
 from helpers.data import Sentence
 from helpers.metrics import matches, token_accuracy, wilson_interval
 from helpers.runs.checkpoint import Checkpoint, digest
@@ -16,9 +15,7 @@ from helpers.tasks.task import Examples
 
 
 def run(args: argparse.Namespace) -> None:
-    """Measure a model on its held-out test set, or on the lines of a file; compare it with others
-    on the same sentences.
-    """
+    """Prints what each model is worth, then how they compare."""
     paths = args.checkpoint or [Settings.of().folder() / "best.pt"]
     if len({*paths}) < len(paths):
         raise ValueError("a checkpoint cannot be compared with itself")
@@ -83,13 +80,3 @@ def report(
     if real:
         for name, value in scores(lines, examples.texts).items():
             print(f"{name}: {value}")
-
-
-def add_arguments(parser: Parser) -> None:
-    parser.add_argument(
-        "--input",
-        type=Path,
-        metavar="FILE",
-        help="test on this text, one sentence (or english<tab>french) a line",
-    )
-    add_checkpoint(parser, "words", several=True)

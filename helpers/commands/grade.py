@@ -1,5 +1,5 @@
 """`python -m helpers grade`"""
 
-from helpers.course.grading import add_arguments, run
+from helpers.course.grading import run
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["run"]

@@ -1,5 +1,5 @@
 """`python -m helpers handout`"""
 
-from helpers.course.handout import add_arguments, run
+from helpers.course.handout import run
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["run"]

@@ -1,17 +1,14 @@
 """`--heatmap`: where the model looked in a sentence, as a picture."""
 
-import argparse
 import warnings
 from pathlib import Path
 
 import torch
 
-from helpers.commands.shell import Parser
 from helpers.data import EOS, SPECIALS, Sentence, collate
 from helpers.runs.checkpoint import Checkpoint
 from helpers.tasks.subwords import labels
 
-KINDS = ".png", ".pdf", ".svg"
 DRAWN = 100  # words or pieces in a sentence, at most: more cannot be read in a picture
 
 
@@ -31,22 +28,3 @@ def draw(loaded: Checkpoint, tokens: Sentence, words: Sentence, path: Path) -> N
         output.append(SPECIALS[EOS])
     with warnings.catch_warnings(action="ignore"):  # of each character that no font has
         plot_attention(weights[0, : len(output)], src, output, "Attention weights", str(path))
-
-
-def picture_name(text: str) -> Path:
-    path = Path(text)
-    if path.suffix.lower() not in KINDS:
-        raise argparse.ArgumentTypeError(f"must end with {' or '.join(KINDS)}, not {text!r}")
-    if not path.parent.is_dir():
-        raise argparse.ArgumentTypeError(f"there is no folder {path.parent}")
-    return path
-
-
-def add_heatmap(parser: Parser) -> None:
-    parser.add_argument(
-        "--heatmap",
-        type=picture_name,
-        metavar="FILE",
-        help="draw where the model looks in the first sentence that is not too long: a .png, .pdf"
-        " or .svg",
-    )

@@ -7,8 +7,6 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 
-from helpers.runs.device import is_out_of_memory
-
 
 class Parser(argparse.ArgumentParser):
     """Reports a mistake in one line, without the usage."""
@@ -56,6 +54,8 @@ def guarded(run: Callable[[], None], name: str, way_on: str = "") -> int:
         forget_output()
         return 2
     except (MemoryError, RuntimeError) as error:
+        from helpers.runs.device import is_out_of_memory  # here, since it needs torch
+
         if FIRST and not is_out_of_memory(error):
             raise
         advice = ": try a smaller model or batch, or --accumulate" if way_on else ""

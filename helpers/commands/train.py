@@ -8,11 +8,10 @@ from dataclasses import fields
 from functools import partial
 from pathlib import Path
 
-from helpers.commands.shell import FIRST, Parser, log
+from helpers.commands.shell import FIRST, log
 from helpers.runs import checkpoint
 from helpers.runs.checkpoint import Checkpoint
 from helpers.runs.device import choose_device, has_half, processes
-from helpers.runs.fields import Group
 from helpers.runs.loop import Run, fit, is_over, prepare
 from helpers.runs.settings import DEFAULTS, KINDS, RunSettings, Settings
 from helpers.tasks import TASKS
@@ -23,7 +22,7 @@ NAMES = [*KINDS, *dict.fromkeys(spec.name for group in GROUPS for spec in fields
 
 
 def run(args: argparse.Namespace) -> None:
-    """Train a model; its best epoch becomes the checkpoint best.pt."""
+    """Begins a run, or goes on with one, where no other process is at work."""
     flags = {name: getattr(args, name) for name in NAMES if hasattr(args, name)}
     folder = args.checkpoint_dir or default_folder(args, flags)
     with checkpoint.claim(folder) if FIRST and folder.is_dir() else nullcontext():
@@ -120,82 +119,3 @@ def corpus_path(name: str) -> str:
             f"the corpus {name} can be read only once; evaluate needs it again: make it a file"
         )
     return str(path.resolve())
-
-
-def add_arguments(parser: Parser) -> None:
-    for group, kinds in KINDS.items():
-        section = parser.add_argument_group(group)
-        default = f"(default: {DEFAULTS[group]})"
-        section.add_argument(
-            f"--{group}", default=argparse.SUPPRESS, choices=list(kinds), help=default
-        )
-        for name in dict.fromkeys(spec.name for kind in kinds.values() for spec in fields(kind)):
-            add_setting(section, name, kinds)
-    section = parser.add_argument_group("run")
-    for spec in fields(RunSettings):
-        add_setting(section, spec.name, {"run": RunSettings})
-    section = parser.add_argument_group("files")
-    section.add_argument(
-        "--corpus",
-        metavar="FILE",
-        help="train on this text, one sentence (or english<tab>french) a line, not on a grammar",
-    )
-    for part in ("valid", "test"):
-        name = {"valid": "validate", "test": "test"}[part]
-        help = f"{name} on this text (default: a part of --corpus)"
-        section.add_argument(f"--{part}", metavar="FILE", help=help)
-    add_folder = partial(section.add_argument, type=folder_name, metavar="DIR")
-    add_folder(
-        "--checkpoint-dir", help="for the checkpoints (default: checkpoints/TASK, or TASK-MODEL)"
-    )
-    add_folder(
-        "--log-dir",
-        help="for TensorBoard (default: in runs/, as those in checkpoints/; or runs in DIR)",
-    )
-    section.add_argument(
-        "--resume",
-        action="store_true",
-        help="go on with the run in the checkpoint folder that was broken off, with its settings",
-    )
-
-
-def add_setting(section, name: str, kinds: dict[str, type[Group]]) -> None:
-    """A flag for a field that some of the `kinds` of a group have, with what `--help` says of it.
-    Only a flag that the user gives appears among the results.
-    """
-    specs = {kind: spec for kind in kinds for spec in fields(kinds[kind]) if spec.name == name}
-    spec, *_ = specs.values()
-    usual = {
-        "device": "auto",
-        "amp": "on a GPU; with a corpus where the CPU has bfloat16",
-        "precision": "float64, on a GPU float32",
-    }
-    defaults = {kind: spec.metadata["default"] for kind, spec in specs.items()}
-    default = usual.get(name, spec.metadata["default"])
-    if len(set(defaults.values())) > 1:
-        default = ", ".join(f"{kind} {value}" for kind, value in defaults.items())
-    help = "" if len(specs) == len(kinds) else f"{', '.join(specs)}: "
-    help += spec.metadata["help"]
-    for other, values in spec.metadata["needs"].items():
-        several = (
-            f"{values[0]} or more" if isinstance(values, range) else " or ".join(map(str, values))
-        )
-        help += f", with {other} {several}"
-    options = {"type": spec.type, "metavar": "X"}
-    if name == "device":
-        options = {"choices": ("auto", *spec.metadata["options"])}
-    elif name == "amp":
-        options = {"action": argparse.BooleanOptionalAction}
-    elif "options" in spec.metadata:
-        options = {"choices": spec.metadata["options"]}
-    for task in TASKS.values():
-        if name in task.recipe():
-            default = f"{default}; {task.name} with --corpus: {task.recipe()[name]}"
-    flag, help = "--" + name.replace("_", "-"), f"{help} (default: {default})"
-    section.add_argument(flag, default=argparse.SUPPRESS, help=help, **options)
-
-
-def folder_name(text: str) -> Path:
-    if not text.strip():
-        raise argparse.ArgumentTypeError("must not be empty")
-    return Path(text)

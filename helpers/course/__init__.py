@@ -8,6 +8,7 @@ pages.py     the notebooks of the student edition
 handout.py   the student edition as a folder
 runner.py    the process in which a student's functions run
 examine.py   all checks of one student's files
+flags.py     what may be typed after check, grade and handout
 check.py     what is right so far, for the student
 door.py      a single command, where the others are missing
 grading.py   a pile of submissions, for the teacher

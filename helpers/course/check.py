@@ -4,14 +4,14 @@ import argparse
 from pathlib import Path
 
 from helpers.course.examine import examine
-from helpers.course.rows import BY_LABEL, ROWS
+from helpers.course.rows import ROWS
 from helpers.course.sheet import MODULES, stored_sheet
 
 HOUSE = Path(__file__).parents[1]
 
 
 def run(args: argparse.Namespace) -> None:
-    """Try what has been written so far, row by row, and say what was expected and what came."""
+    """Prints what came of each check, then the points."""
     files = {}
     for name in MODULES:
         if (path := HOUSE / f"{name}.py").exists():
@@ -25,15 +25,3 @@ def run(args: argparse.Namespace) -> None:
     print(f"{points} of {total} points", end="")
     read = " and ".join(f"{row.to_read} for {row.label}" for row in to_read)
     print(f"; your teacher reads and gives up to {read}" if read else "")
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "rows", nargs="*", type=label, metavar="ROW", help="A1 to A13 (default: all)"
-    )
-
-
-def label(text: str) -> str:
-    if text.upper() not in BY_LABEL:
-        raise argparse.ArgumentTypeError(f"must be A1 to A{len(ROWS)}, not {text!r}")
-    return text.upper()

@@ -34,7 +34,7 @@ TO_READ = [f"{row.label} to be read" for row in ROWS if row.to_read]
 
 
 def run(args: argparse.Namespace) -> None:
-    """Grade each submission in a folder: a table, and for each student a report."""
+    """Writes the table and the reports; prints the points of each student."""
     if not args.csv.parent.is_dir() or args.csv.is_dir() or not args.csv.suffix:
         raise ValueError(f"--csv must be NAME.csv in an existing folder, not {args.csv}")
     submissions = find_submissions(args.submissions)
@@ -48,17 +48,6 @@ def run(args: argparse.Namespace) -> None:
         write_table(args.csv, table, name, results)
         points = sum(result.points for result in results)
         tqdm.write(f"{name}: {points}", file=sys.stdout)
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "submissions", type=Path, help="a folder of folders or zip files, or one of these"
-    )
-    parser.add_argument("--seed", type=seed, default=1, metavar="N", help="of the numbers that are "
-                        "given (default: 1; students check with 0)")  # fmt: skip
-    parser.add_argument("--csv", type=Path, default=Path("grades.csv"), metavar="FILE",
-                        help="the table; reports go to the folder of the same name (default: "
-                        "grades.csv)")  # fmt: skip
 
 
 def find_submissions(path: Path) -> list[Path]:
@@ -231,13 +220,6 @@ def write_table(
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([HEAD + TO_READ, *table.values()])
     replace(path, text.getvalue())
-
-
-def seed(text: str) -> int:
-    """Raises ArgumentTypeError for what is no seed."""
-    if not text.isdecimal() or int(text) >= 2**32:
-        raise argparse.ArgumentTypeError(f"must be a whole number from 0 to 4294967295, not {text}")
-    return int(text)
 
 
 def nobody() -> str | None:

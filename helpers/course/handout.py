@@ -16,17 +16,16 @@ from helpers.course.source import functions, long_lines
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
 NOTEBOOKS = ("01_data", "02_model", "03_training", "04_evaluation", "05_analysis")
-COURSE = ("checks", "rows", "runner", "source", "sheet", "examine")  # what a check needs
+COURSE = ("checks", "rows", "runner", "source", "sheet", "examine", "flags", "door")  # of a check
 PACKAGES = "torch numpy pandas matplotlib seaborn jupyterlab ipython pygments nbconvert".split()
 ABSENT = ("tasks/", "search/", "commands/", "pages.py", "handout.py", "grading.py")
 DOOR = '''"""python -m helpers {name}"""
 
 import sys
 
-from helpers.course import {module}
 from helpers.course.door import main
 
-sys.exit(main("{name}", {module}))
+sys.exit(main("{name}", "{module}"))
 '''
 SET_UP = """#!/usr/bin/env bash
 set -euo pipefail
@@ -45,7 +44,7 @@ cp /autograder/grades/submission/results.json /autograder/results/results.json |
 
 
 def run(args: argparse.Namespace) -> None:
-    """Make the student edition in a new folder, and beside it a zip file for Gradescope."""
+    """Writes the student edition and the zip file for Gradescope; says where they are."""
     folder = args.folder.absolute()
     archive = folder.with_name(folder.name + "-autograder.zip")
     if not folder.parent.is_dir():
@@ -66,10 +65,6 @@ def run(args: argparse.Namespace) -> None:
     print(f"for Gradescope, with the solution in it: {archive}")
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", type=Path, metavar="DIR", help="a new folder")
-
-
 def student_edition(folder: Path) -> None:
     """Writes all files of it. Raises ValueError if a line of the solution is among them."""
     course = folder / "helpers" / "course"
@@ -85,7 +80,7 @@ def student_edition(folder: Path) -> None:
     copy_module("models/diagram.py", folder / "helpers")
     for name, source in student_files().items():
         (folder / "helpers" / f"{name}.py").write_text(source, encoding="utf-8")
-    for name in ("__init__", *COURSE, "check", "door"):
+    for name in ("__init__", *COURSE, "check"):
         copy_module(f"course/{name}.py", folder / "helpers")
     door = DOOR.format(name="check", module="check")
     (folder / "helpers" / "__main__.py").write_text(door, encoding="utf-8")
@@ -155,7 +150,7 @@ def autograder(folder: Path, archive: Path) -> None:
     course.mkdir(parents=True)
     for name in ("__init__", *MODULES):
         copy_module(f"{name}.py", folder / "helpers")
-    for name in ("__init__", *COURSE, "grading", "door"):
+    for name in ("__init__", *COURSE, "grading"):
         copy_module(f"course/{name}.py", folder / "helpers")
     door = DOOR.format(name="grade", module="grading")
     (folder / "helpers" / "__main__.py").write_text(door, encoding="utf-8")

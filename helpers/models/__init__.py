@@ -7,15 +7,13 @@ It says whether it `copies` (answers by pointing), and whether it takes `any_len
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from torch import nn
-
-from helpers.model import build_model, init_parameters
-from helpers.models.location import LocationSeq2Seq
-from helpers.models.recurrent import ATTENTIONS, CELLS, OUTPUTS, RecurrentSeq2Seq
-from helpers.models.transformer import Transformer
+from helpers.models.parts import ATTENTIONS, CELLS, OUTPUTS
 from helpers.runs.fields import Group, choice, number
-from helpers.runs.fused import Fused
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 class ModelSettings(Group):
@@ -35,13 +33,13 @@ class ModelSettings(Group):
         """
         return self.name
 
-    def build(self, src_size: int, trg_size: int) -> nn.Module:
+    def build(self, src_size: int, trg_size: int) -> "nn.Module":
         """The model for vocabularies of so many symbols, with fresh parameters in torch's default
         dtype.
         """
         raise NotImplementedError
 
-    def in_training(self, model: nn.Module) -> nn.Module:
+    def in_training(self, model: "nn.Module") -> "nn.Module":
         """What is called in the place of the model in training: the same, or something faster."""
         return model
 
@@ -52,8 +50,8 @@ class RecurrentSettings(ModelSettings):
 
     name = "recurrent"
 
-    cell: str = choice("gru", tuple(CELLS), "what encoder and decoder are made of")
-    attention: str = choice("bahdanau", tuple(ATTENTIONS), "how the decoder looks back")
+    cell: str = choice("gru", CELLS, "what encoder and decoder are made of")
+    attention: str = choice("bahdanau", ATTENTIONS, "how the decoder looks back")
     emb_size: int = number(64, 1, 4096, "size of an embedding")
     hidden_size: int = number(64, 1, 4096, "size of a state, or of a feed-forward layer")
     attn_size: int = number(
@@ -97,13 +95,19 @@ class RecurrentSettings(ModelSettings):
         parts += [f"dropout-{self.dropout:g}"] if self.dropout != usual["dropout"] else []
         return "-".join(parts)
 
-    def build(self, src_size: int, trg_size: int) -> nn.Module:
+    def build(self, src_size: int, trg_size: int) -> "nn.Module":
+        from helpers.model import build_model, init_parameters
+        from helpers.models.location import LocationSeq2Seq
+        from helpers.models.recurrent import RecurrentSeq2Seq
+
         if self.is_of_the_assignment:
             return build_model(src_size, trg_size, self.emb_size, self.hidden_size, self.attn_size)
         kind = LocationSeq2Seq if self.copies else RecurrentSeq2Seq
         return init_parameters(kind(src_size, trg_size, **vars(self)))
 
-    def in_training(self, model: nn.Module) -> nn.Module:
+    def in_training(self, model: "nn.Module") -> "nn.Module":
+        from helpers.runs.fused import Fused
+
         loops = (self.cell, self.attention, self.layers) == ("gru", "bahdanau", 1)
         return Fused(model) if loops else model
 
@@ -127,7 +131,10 @@ class TransformerSettings(ModelSettings):
                 f"emb_size must be even and divisible by heads: {self.emb_size} and {self.heads}"
             )
 
-    def build(self, src_size: int, trg_size: int) -> nn.Module:
+    def build(self, src_size: int, trg_size: int) -> "nn.Module":
+        from helpers.model import init_parameters
+        from helpers.models.transformer import Transformer
+
         return init_parameters(Transformer(src_size, trg_size, **vars(self)))
 
 

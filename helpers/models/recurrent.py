@@ -12,20 +12,25 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from helpers.model import AdditiveAttention, State
+from helpers.models import parts
 from helpers.models.attentions import LocationAttention, LuongAttention, NoAttention
 
-LAYERS = {"gru": nn.GRU, "lstm": nn.LSTM}
-CELLS = {"gru": nn.GRUCell, "lstm": nn.LSTMCell}
-ATTENTIONS = {  # of the sizes of the query, of the values, and of the hidden layer of the attention
-    "bahdanau": AdditiveAttention,
-    "luong": lambda query_size, value_size, _: LuongAttention(query_size, value_size),
-    "luong-dot": lambda query_size, value_size, _: LuongAttention(query_size, value_size, False),
-    "location": LocationAttention,
-    "none": lambda query_size, value_size, _: NoAttention(),
-}
+LAYERS = dict(zip(parts.CELLS, (nn.GRU, nn.LSTM), strict=True))
+CELLS = dict(zip(parts.CELLS, (nn.GRUCell, nn.LSTMCell), strict=True))
+ATTENTIONS = dict(
+    zip(
+        parts.ATTENTIONS,
+        (  # of the sizes of the query, of the values, and of the hidden layer of the attention
+            AdditiveAttention,
+            lambda query_size, value_size, _: LuongAttention(query_size, value_size),
+            lambda query_size, value_size, _: LuongAttention(query_size, value_size, False),
+            LocationAttention,
+            lambda query_size, value_size, _: NoAttention(),
+        ),
+        strict=True,
+    )
+)
 LONG = 10_000  # tokens; a longer source is read in pieces of so many
-
-OUTPUTS = ("linear", "readout", "tied")  # what predicts the words, see `Readout`
 
 
 class RecurrentEncoder(nn.Module):

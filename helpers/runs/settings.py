@@ -8,17 +8,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import MappingProxyType
-
-import torch
-from torch import Tensor
-from torch.optim import SGD, Optimizer
+from typing import TYPE_CHECKING
 
 from helpers.models import MODELS, ModelSettings
-from helpers.optim import Adam
 from helpers.runs.fields import Group, choice, number
 from helpers.tasks import TASKS
 from helpers.tasks.task import Task
-from helpers.training import GRID
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+    from torch.optim import Optimizer
 
 PLATEAU = {"schedule": ("plateau",)}
 PATIENT = {"patience": range(1, 10_001)}
@@ -40,12 +40,14 @@ class OptimizerSettings(Group):
 
     smallest_lr = 0.0  # that the grid of float64 (see `snap_to_grid`) can follow
 
-    def build(self, params: Iterable[Tensor]) -> Optimizer:
+    def build(self, params: Iterable["Tensor"]) -> "Optimizer":
         """The optimizer of some parameters."""
         raise NotImplementedError
 
     def check_grid(self) -> None:
         """Raises ValueError if the steps are lost when parameters are rounded to the grid."""
+        from helpers.training import GRID
+
         way_out = "for parameters rounded to 2^-20: choose a higher one, or precision float32"
         if self.lr * min(1, self.max_norm) < self.smallest_lr:
             raise ValueError(f"lr {self.lr} (times max_norm) is too small {way_out}")
@@ -64,7 +66,9 @@ class AdamSettings(OptimizerSettings):
     eps: float = number(1e-8, 1e-16, 1, "added to the root of the mean square")
     weight_decay: float = number(0.0, 0, 100, "decoupled decay (adam), L2 penalty (sgd)")
 
-    def build(self, params: Iterable[Tensor]) -> Optimizer:
+    def build(self, params: Iterable["Tensor"]) -> "Optimizer":
+        from helpers.optim import Adam
+
         return Adam(params, self.lr, (self.beta1, self.beta2), self.eps, self.weight_decay)
 
 
@@ -78,7 +82,9 @@ class SGDSettings(OptimizerSettings):
     momentum: float = number(0.9, 0, 0.999999, "share of the last step kept in each step")
     weight_decay: float = number(0.0, 0, 100, "decoupled decay (adam), L2 penalty (sgd)")
 
-    def build(self, params: Iterable[Tensor]) -> Optimizer:
+    def build(self, params: Iterable["Tensor"]) -> "Optimizer":
+        from torch.optim import SGD
+
         decay = {"weight_decay": self.weight_decay}
         return SGD(params, self.lr, self.momentum, **decay, foreach=True)
 
@@ -126,7 +132,9 @@ class RunSettings(Group):
             raise ValueError("amp means nothing with precision float64")
 
     @property
-    def dtype(self) -> torch.dtype:
+    def dtype(self) -> "torch.dtype":
+        import torch
+
         return getattr(torch, self.precision)
 
     def forcing_in(self, epoch: int) -> float:

@@ -1,44 +1,26 @@
 """Sequences of random integers: the second task, which has no grammar at all."""
 
 import random
-from dataclasses import dataclass
 
 from torch.utils.data import Dataset
 
 from helpers.data import SPECIALS, Pair, Sentence, Splits, TaskData, Vocab, reversal_pairs, split
-from helpers.runs.fields import number
-from helpers.tasks.task import LONGEST, PER_LENGTH, Corpus, Reversal
 
 FIRST = 3  # ids 0 to 2 are <pad>, <bos> and <eos>
 
 
-@dataclass(frozen=True)
-class Integers(Reversal):
-    """Random integers are to be reversed. Nothing but order can be learned."""
-
-    name = "integers"
-
-    max_length: int = number(12, 3, 200, LONGEST)
-    per_length: int = number(2400, 1, 100_000, PER_LENGTH)
-    vocab_size: int = number(53, 4, 100_000, "the integers run from 3 to one less than this")
-
-    def load(self, seed: int, corpus: str | Corpus | None = None) -> TaskData:
-        """All integers are known. Raises ValueError if there are too few sequences to split, and
-        for a corpus: this task reads none.
-        """
-        self.refuse(corpus)
-        sources = sequences(self.per_length, self.max_length, self.vocab_size, seed)
-        try:
-            sentences = split(sources, seed)
-        except ValueError as error:
-            raise ValueError(f"{error}: choose a higher per_length or max_length") from None
-        references = Splits(*([sentence[::-1] for sentence in part] for part in sentences))
-        words = [str(integer) for integer in range(FIRST, self.vocab_size)]
-        vocab = Vocab([*SPECIALS[:FIRST], *words])
-        pairs = (
-            ReversalDataset([src for src, _ in reversal_pairs(part, vocab)]) for part in sentences
-        )
-        return TaskData(sentences, references, vocab, vocab, Splits(*pairs))
+def load(seed: int, max_length: int, per_length: int, vocab_size: int) -> TaskData:
+    """All integers are known. Raises ValueError if there are too few sequences to split."""
+    sources = sequences(per_length, max_length, vocab_size, seed)
+    try:
+        sentences = split(sources, seed)
+    except ValueError as error:
+        raise ValueError(f"{error}: choose a higher per_length or max_length") from None
+    references = Splits(*([sentence[::-1] for sentence in part] for part in sentences))
+    words = [str(integer) for integer in range(FIRST, vocab_size)]
+    vocab = Vocab([*SPECIALS[:FIRST], *words])
+    pairs = (ReversalDataset([src for src, _ in reversal_pairs(part, vocab)]) for part in sentences)
+    return TaskData(sentences, references, vocab, vocab, Splits(*pairs))
 
 
 class ReversalDataset(Dataset[Pair]):

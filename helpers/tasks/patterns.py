@@ -1,12 +1,10 @@
 """Number patterns: digits that repeat, and how they go on. The third task."""
 
 import random
-from dataclasses import dataclass
 from itertools import product
 
 from helpers.data import SPECIALS, Splits, TaskData, Vocab, split
-from helpers.runs.fields import number
-from helpers.tasks.task import LONGEST, PER_LENGTH, Corpus, Task, encoded
+from helpers.tasks.task import encoded
 
 CONTINUED = 6  # digits that are asked for
 PERIOD = 3  # digits, at most, until a pattern repeats
@@ -14,31 +12,18 @@ PERIOD = 3  # digits, at most, until a pattern repeats
 Digits = tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Patterns(Task):
-    """Patterns of digits are to be continued."""
-
-    name = "patterns"
-
-    max_length: int = number(12, 3, 200, LONGEST)
-    per_length: int = number(2400, 1, 100_000, PER_LENGTH)
-
-    def load(self, seed: int, corpus: str | Corpus | None = None) -> TaskData:
-        """No pattern is in two parts of the data; what repeats may be, at another length. Raises
-        ValueError if there are too few to split, and for a corpus: this task reads none.
-        """
-        self.refuse(corpus)
-        sources = sequences(self.per_length, self.max_length, seed)
-        try:
-            sentences = split(sources, seed, group=tuple)
-        except ValueError as error:
-            raise ValueError(f"{error}: choose a higher per_length or max_length") from None
-        references = Splits(*([continuation(digits) for digits in part] for part in sentences))
-        vocab = Vocab([*SPECIALS[:3], *"0123456789"])
-        return encoded(sentences, references, vocab, vocab)
-
-    def answer(self, tokens: Digits) -> Digits:
-        return continuation(tokens)
+def load(seed: int, max_length: int, per_length: int) -> TaskData:
+    """No pattern is in two parts of the data; what repeats may be, at another length. Raises
+    ValueError if there are too few to split.
+    """
+    sources = sequences(per_length, max_length, seed)
+    try:
+        sentences = split(sources, seed, group=tuple)
+    except ValueError as error:
+        raise ValueError(f"{error}: choose a higher per_length or max_length") from None
+    references = Splits(*([continuation(digits) for digits in part] for part in sentences))
+    vocab = Vocab([*SPECIALS[:3], *"0123456789"])
+    return encoded(sentences, references, vocab, vocab)
 
 
 def period(digits: Digits) -> int:

@@ -1,16 +1,15 @@
 """What all tasks have in common."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from helpers.data import Sentence, Splits, TaskData, Vocab, tokenize
 from helpers.runs.fields import Group
 
-LONGEST = "tokens in the longest source (translate: or target)"
-PER_LENGTH = (
-    "generated sources for each length (words: and as many shuffled; translate: on average)"
-)
+if TYPE_CHECKING:
+    from helpers.data import Sentence, Splits, TaskData, Vocab
 
 
 class Examples(NamedTuple):
@@ -29,7 +28,7 @@ class Corpus(NamedTuple):
     test: str | None = None
 
     @classmethod
-    def of(cls, corpus: "str | Path | Corpus | None") -> "Corpus | None":
+    def of(cls, corpus: str | Path | Corpus | None) -> Corpus | None:
         """The same, also for the name of a single file."""
         return cls(str(corpus)) if isinstance(corpus, (str, Path)) else corpus
 
@@ -57,6 +56,8 @@ class Task(Group):
 
     def tokenize(self, line: str, vocab: Vocab | None = None) -> Sentence:
         """The tokens of a line, as the `vocab` of the sources has them."""
+        from helpers.data import tokenize
+
         return tokenize(line)
 
     def right_lines(self, lines: Sequence[str], texts: Sequence[tuple[str, ...]]) -> list[bool]:
@@ -115,6 +116,8 @@ def too_few(
 
 def encoded(sentences: Splits, references: Splits, vocab: Vocab, trg_vocab: Vocab) -> TaskData:
     """The data of turning sentences into references, with its pairs of ids."""
+    from helpers.data import Splits, TaskData
+
     pairs = Splits(
         *(
             [(vocab.encode(src), trg_vocab.encode(trg)) for src, trg in zip(*parts, strict=True)]

@@ -2,139 +2,82 @@
 
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from helpers.data import Sentence, Splits, TaskData, Vocab, split
-from helpers.runs.fields import number
 from helpers.tasks import french
 from helpers.tasks.subwords import Subwords
-from helpers.tasks.task import (
-    LONGEST,
-    PER_LENGTH,
-    Corpus,
-    Examples,
-    Task,
-    encoded,
-    read_lines,
-    too_few,
-)
-from helpers.tasks.tokens import detokenize, plain, tokenize
-
-FOR_A_CORPUS = {  # measured on captions, see section 4.21
-    "subwords": 4000,
-    "max_length": 100,
-    "emb_size": 256,
-    "hidden_size": 256,
-    "attn_size": 256,
-    "output": "tied",
-    "dropout": 0.3,
-    "lr": 2e-3,
-    "warmup": 300,
-    "label_smoothing": 0.1,
-    "precision": "float32",
-    "batch_tokens": 2000,
-    "epochs": 10,
-}
+from helpers.tasks.task import Corpus, Examples, encoded, read_lines, too_few
+from helpers.tasks.tokens import detokenize, tokenize
 
 
-@dataclass(frozen=True)
-class Translation(Task):
-    """English sentences are to be translated to French."""
+def load(
+    seed: int, corpus: Corpus | None, max_length: int, per_length: int, subwords: int
+) -> TaskData:
+    """Pairs from our grammar or, if there is a `corpus`, from tab-separated files (see
+    `read_pairs`). The parts share no source sentence. In training a sentence stands with each of
+    its translations; in the other parts it stands once, with all of them as `texts`. Raises OSError
+    or ValueError if a file cannot be used.
+    """
+    if corpus is None:
+        rows, name = rows_of(generate(seed, max_length, per_length), subwords), "the grammar"
+        count = len(rows)
+    else:
+        lines, name = read_lines(corpus.train), corpus.train
+        rows = rows_of(read_pairs(lines, name), subwords)
+        count = sum(map(bool, map(str.strip, lines)))
+    short = [row for row in rows if subwords or row.fits(max_length)]
+    valid, test = (read_rows(path, subwords) for path in (corpus[1:] if corpus else (None, None)))
+    try:
+        parts = cut(short, valid, test, seed)
+    except ValueError as error:
+        alike = count - len({row.key for row in rows})
+        rest = len(rows) - len(short), max_length, alike
+        raise too_few(error, name, count, *rest) from None
+    left_out, sides = len(rows) - len(short), list(zip(*parts.train, strict=True))[1:3]
+    if subwords:
+        vocabs = [Subwords.learn(side, subwords) for side in sides]
+        parts = Splits(*([in_pieces(row, *vocabs) for row in part] for part in parts))
+        train = [row for row in parts.train if row.fits(max_length)]
+        if not train:
+            raise ValueError(f"{name}: no pair of at most {max_length} pieces")
+        left_out, parts = len(parts.train) - len(train), parts._replace(train=train)
+    else:
+        vocabs = [Vocab.build(side, exact=True) for side in sides]
+    columns = (Splits(*([row[i] for row in part] for part in parts)) for i in (1, 2, 3))
+    sentences, references, texts = columns
+    data = encoded(sentences, references, *vocabs)
+    return data._replace(left_out=left_out, texts=texts)
 
-    name = "translate"
-    reads_corpus = True
 
-    max_length: int = number(12, 3, 200, LONGEST)
-    per_length: int = number(2400, 1, 100_000, PER_LENGTH)
-    subwords: int = number(0, 0, 100_000, "pieces of words a side, at most; 0: whole words")
+def generate(seed: int, max_length: int, per_length: int) -> list[tuple[str, str]]:
+    """Pairs from our grammar."""
+    count = per_length * max_length
+    if count > french.MAX_PAIRS:
+        times = f"per_length {per_length} times max_length {max_length}"
+        raise ValueError(f"{times} is more than the {french.MAX_PAIRS} pairs that there are")
+    return french.pairs(count, seed)
 
-    @classmethod
-    def recipe(cls) -> dict:
-        return dict(FOR_A_CORPUS)
 
-    def load(self, seed: int, corpus: str | Corpus | None = None) -> TaskData:
-        """Pairs from our grammar or, if there is a `corpus`, from tab-separated files (see
-        `read_pairs`). The parts share no source sentence. In training a sentence stands with each
-        of its translations; in the other parts it stands once, with all of them as `texts`. Raises
-        OSError or ValueError if a file cannot be used.
-        """
-        corpus = Corpus.of(corpus)
-        if corpus is None:
-            rows, name = self.rows(self.generate(seed)), "the grammar"
-            count = len(rows)
-        else:
-            lines, name = read_lines(corpus.train), corpus.train
-            rows, count = self.rows(read_pairs(lines, name)), sum(map(bool, map(str.strip, lines)))
-        short = [row for row in rows if self.subwords or self.fits(row)]
-        valid, test = map(self.rows_of, corpus[1:] if corpus else (None, None))
-        try:
-            parts = cut(short, valid, test, seed)
-        except ValueError as error:
-            alike = count - len({row.key for row in rows})
-            rest = len(rows) - len(short), self.max_length, alike
-            raise too_few(error, name, count, *rest) from None
-        left_out, sides = len(rows) - len(short), list(zip(*parts.train, strict=True))[1:3]
-        if self.subwords:
-            vocabs = [Subwords.learn(side, self.subwords) for side in sides]
-            parts = Splits(*([in_pieces(row, *vocabs) for row in part] for part in parts))
-            train = [row for row in parts.train if self.fits(row)]
-            if not train:
-                raise ValueError(f"{name}: no pair of at most {self.max_length} pieces")
-            left_out, parts = len(parts.train) - len(train), parts._replace(train=train)
-        else:
-            vocabs = [Vocab.build(side, exact=True) for side in sides]
-        columns = (Splits(*([row[i] for row in part] for part in parts)) for i in (1, 2, 3))
-        sentences, references, texts = columns
-        data = encoded(sentences, references, *vocabs)
-        return data._replace(left_out=left_out, texts=texts)
+def examples(path: str | Path, vocabs: Sequence[Vocab], subwords: int) -> Examples:
+    """The sentences of a file of pairs, as in `Task.examples`."""
+    rows = merge(read_rows(str(path), subwords))
+    if subwords:
+        rows = [in_pieces(row, *vocabs) for row in rows]
+    return Examples(*map(list, list(zip(*rows, strict=True))[1:]))
 
-    def generate(self, seed: int) -> list[tuple[str, str]]:
-        """Pairs from our grammar."""
-        count = self.per_length * self.max_length
-        if count > french.MAX_PAIRS:
-            times = f"per_length {self.per_length} times max_length {self.max_length}"
-            raise ValueError(f"{times} is more than the {french.MAX_PAIRS} pairs that there are")
-        return french.pairs(count, seed)
 
-    def rows_of(self, path: str | None) -> list["Row"]:
-        """The rows of a file of pairs, if there is one."""
-        rows = self.rows(read_pairs(read_lines(path), path)) if path else []
-        if path and not rows:
-            raise ValueError(f"{path} holds no sentence")
-        return rows
+def to_tokens(line: str, vocab: Vocab | None) -> Sentence:
+    """The tokens of an English line: pieces, if the vocabulary has these, or words, in lower case,
+    that need not become a text again.
+    """
+    return vocab.tokenize(line) if isinstance(vocab, Subwords) else tokenize(line.lower())
 
-    def rows(self, pairs: Iterable[tuple[str, str]]) -> list["Row"]:
-        """Pairs in words or, as long as there are no pieces, as they are."""
-        rows = [Row(tokenize(source.lower()), source, text, (text,)) for source, text in pairs]
-        if self.subwords:
-            return rows
-        return [row._replace(source=row.key, target=tokenize(row.target)) for row in rows]
 
-    def fits(self, row: "Row") -> bool:
-        """Whether neither side has more than `max_length` tokens."""
-        return max(len(row.source), len(row.target)) <= self.max_length
-
-    def tokenize(self, line: str, vocab: Vocab | None = None) -> Sentence:
-        """The tokens of an English line: pieces, if the vocabulary has these, or words, in lower
-        case, that need not become a text again.
-        """
-        return vocab.tokenize(line) if isinstance(vocab, Subwords) else tokenize(line.lower())
-
-    def right_lines(self, lines: Sequence[str], texts: Sequence[tuple[str, ...]]) -> list[bool]:
-        """As in `Task`, but whatever kinds of space and apostrophe there are (see `plain`)."""
-        options = [tuple(map(plain, row)) for row in texts]
-        return super().right_lines(list(map(plain, lines)), options)
-
-    def join(self, tokens: Iterable[str], vocab: Vocab | None = None) -> str:
-        return vocab.join(tokens) if isinstance(vocab, Subwords) else detokenize(tokens)
-
-    def examples(self, path: str | Path, vocabs: Sequence[Vocab] = ()) -> Examples:
-        rows = merge(self.rows_of(str(path)))
-        if self.subwords:
-            rows = [in_pieces(row, *vocabs) for row in rows]
-        return Examples(*map(list, list(zip(*rows, strict=True))[1:]))
+def to_line(tokens: Iterable[str], vocab: Vocab | None) -> str:
+    """The French line that tokens make, be they pieces or words."""
+    return vocab.join(tokens) if isinstance(vocab, Subwords) else detokenize(tokens)
 
 
 class Row(NamedTuple):
@@ -144,6 +87,26 @@ class Row(NamedTuple):
     source: Sentence | str
     target: Sentence | str
     texts: tuple[str, ...]  # the translation as written, or several
+
+    def fits(self, max_length: int) -> bool:
+        """Whether neither side has more than `max_length` tokens."""
+        return max(len(self.source), len(self.target)) <= max_length
+
+
+def rows_of(pairs: Iterable[tuple[str, str]], subwords: int) -> list[Row]:
+    """Pairs in words or, if they are to become pieces, as they are."""
+    rows = [Row(tokenize(source.lower()), source, text, (text,)) for source, text in pairs]
+    if subwords:
+        return rows
+    return [row._replace(source=row.key, target=tokenize(row.target)) for row in rows]
+
+
+def read_rows(path: str | None, subwords: int) -> list[Row]:
+    """The rows of a file of pairs, if there is one. Raises ValueError if it holds no sentence."""
+    rows = rows_of(read_pairs(read_lines(path), path), subwords) if path else []
+    if path and not rows:
+        raise ValueError(f"{path} holds no sentence")
+    return rows
 
 
 def merge(rows: Iterable[Row]) -> list[Row]:

@@ -7,8 +7,7 @@ from helpers.decoding import Decoded, decode, spell
 from helpers.search.answers import answer_ids, blocks, predict
 from helpers.search.beam import decode_with_beam
 from helpers.search.copying import decode_by_copying
-from helpers.tasks.translation import Translation
-from helpers.tasks.words import Words
+from helpers.tasks import Translation, Words
 from helpers.tests.test_decoding import CAT, SOURCES, VOCAB, look_at
 from helpers.tests.test_models import build
 

@@ -16,7 +16,7 @@ from helpers.commands import COMMANDS, main
 from helpers.runs import checkpoint
 from helpers.runs.settings import DEFAULTS, KINDS, RunSettings, Settings
 from helpers.search.answers import Answer
-from helpers.tasks.translation import Translation
+from helpers.tasks import Translation
 
 BUFFERED = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
 NO_ROOM = "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"
@@ -389,10 +389,47 @@ def test_every_command_has_help():
         "grade",
     }
     everything, _ = run("--help")
-    for name, command in COMMANDS.items():
+    for name, add_flags in COMMANDS.items():
         out, err = run(name, "--help")
-        says = " ".join(command.run.__doc__.split())
+        says = " ".join(add_flags.__doc__.split())
         assert says in " ".join(out.split()) and says in " ".join(everything.split()) and not err
+
+
+HEAVY = {"torch", "numpy", "pandas", "matplotlib", "seaborn", "sentencepiece"}
+WRONG = [
+    "fly",
+    "train --wings 2",
+    "train --epochs many",
+    "train --task sums",
+    "evaluate --beam 0",
+    "reverse --heatmap map.doc",
+    "benchmark --device tpu",
+    "seeds --seeds x",
+    "grade x --seed y",
+]
+UNDERSTOOD = ["--help", *(f"{name} --help" for name in COMMANDS)]
+
+
+@pytest.mark.parametrize("line", UNDERSTOOD + WRONG)
+def test_what_needs_no_computing_imports_nothing_that_computes(line):
+    """Torch takes a second; whoever asks what may be typed, or types it wrong, does not wait."""
+    code = "import sys\nfrom helpers.commands import main\ntry:\n    main()\n"
+    code += "except SystemExit as stop:\n    print(stop.code, *sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code, *line.split()], capture_output=True)
+    status, *modules = done.stdout.decode().splitlines()[-1].split()
+    assert int(status) == 2 * (line in WRONG) and "helpers.commands.flags" in modules
+    assert not HEAVY & {*modules}
+
+
+def test_a_command_imports_only_what_it_needs(trained):
+    code = "import sys\nfrom helpers.commands import main\nmain()\nprint(*sys.modules)"
+    command = [sys.executable, "-c", code, "reverse", "--checkpoint", trained[0], "the cat sat"]
+    done = subprocess.run(command, capture_output=True, timeout=120)
+    modules = {*done.stdout.decode().splitlines()[-1].split()}
+    assert "torch" in modules
+    assert not modules & {"pandas", "matplotlib", "seaborn", "sacrebleu", "tensorboard"}
+    others = "runs.loop", "runs.step", "tasks.translation", "tasks.tokens", "course.checks"
+    assert not modules & {f"helpers.{name}" for name in others}
 
 
 def test_any_length_is_one_short_flag(tmp_path):

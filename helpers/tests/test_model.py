@@ -296,7 +296,7 @@ def test_every_model_begins_in_this_way(kind):
 
 
 def test_the_registry_builds_the_assignment_with_the_function_that_one_reads():
-    with mock.patch("helpers.models.build_model") as build:
+    with mock.patch("helpers.model.build_model") as build:
         built = Settings.of(**SIZES).model.build(9, 8)
     build.assert_called_once_with(9, 8, *SIZES.values())
     assert built is build.return_value

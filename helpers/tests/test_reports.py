@@ -32,9 +32,8 @@ from helpers.runs.loop import Run, fit, is_over
 from helpers.runs.settings import Settings
 from helpers.runs.step import Learner
 from helpers.search.answers import predict, right_answers
+from helpers.tasks import Translation, Words
 from helpers.tasks.tokens import detokenize, tokenize
-from helpers.tasks.translation import Translation
-from helpers.tasks.words import Words
 from helpers.tests.test_cli import folders, run, whole
 from helpers.tests.test_loop import history_of
 from helpers.tests.tiny import TINY, fresh_model, silent, tiny_data

@@ -12,12 +12,11 @@ from torch.utils.data import DataLoader
 from helpers import data, grammar
 from helpers.data import BOS, EOS, PAD, SPECIALS, UNK, Splits, collate
 from helpers.runs.checkpoint import digest
-from helpers.tasks import TASKS, integers
-from helpers.tasks.integers import Integers, ReversalDataset
+from helpers.tasks import TASKS, Integers, Patterns, Translation, Words, integers
+from helpers.tasks.integers import ReversalDataset
 from helpers.tasks.patterns import (
     CONTINUED,
     PERIOD,
-    Patterns,
     continuation,
     cycle,
     period,
@@ -25,8 +24,7 @@ from helpers.tasks.patterns import (
 )
 from helpers.tasks.task import Corpus, read_lines
 from helpers.tasks.tokens import detokenize, tokenize
-from helpers.tasks.translation import Translation, read_pairs
-from helpers.tasks.words import Words
+from helpers.tasks.translation import read_pairs
 
 SMALL = {"per_length": 40}
 
