@@ -1,9 +1,10 @@
 """What a run stands on: the device and its memory, and the processes that share the work."""
 
+import ctypes
 import os
 from collections.abc import Iterator
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import torch
 import torch.distributed as dist
@@ -30,6 +31,14 @@ def has_half(device: str) -> bool:
 def use_threads(count: int) -> None:
     """Lets torch use so many threads, or as many as there are processors."""
     torch.set_num_threads(min(count, os.cpu_count() or 1))
+
+
+def hand_back_memory() -> None:
+    """Gives the system what is free of the memory of this process. The C library of Linux keeps it,
+    in pieces between others, and batches that all differ in shape need more and more of these.
+    """
+    with suppress(OSError, AttributeError):  # there may be another C library
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from helpers.metrics import matches
 from helpers.runs import checkpoint
 from helpers.runs.batching import count, token_batches
 from helpers.runs.checkpoint import Checkpoint
-from helpers.runs.device import add_up, gather, rank, use_threads, world_size
+from helpers.runs.device import add_up, gather, hand_back_memory, rank, use_threads, world_size
 from helpers.runs.logs import Log
 from helpers.runs.settings import RunSettings, Settings
 from helpers.runs.step import Learner, Step
@@ -154,6 +154,7 @@ def fit(
         observers: list[Observer] = [
             lambda history: run.learner.end_epoch(history[-1]["valid loss"]),
             lambda history: log.epoch(history[-1], run.model, run.data),
+            lambda history: hand_back_memory(),
         ]
         if folder:
             observers.append(lambda h: checkpoint.keep(folder, run.checkpoint(), is_best(h)))

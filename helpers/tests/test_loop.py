@@ -2,6 +2,7 @@
 
 import io
 import math
+import os
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from helpers.data import PAD, batches
 from helpers.decoding import greedy_exact_match
 from helpers.runs import checkpoint, loop
+from helpers.runs.device import hand_back_memory
 from helpers.runs.logs import Log
 from helpers.runs.loop import Run, fit, fit_apart, is_over, prepare
 from helpers.runs.settings import Settings
@@ -421,3 +423,16 @@ def test_the_report_repeats_the_epochs_done_before(data, tmp_path):
 def test_the_model_of_the_assignment_is_the_default():
     settings = Settings.of()
     assert settings.run.epochs == 3 and settings.folder().as_posix() == "checkpoints/words"
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="not on this system")
+def test_freed_memory_goes_back_to_the_system():
+    def resident():
+        return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    blocks = [(bytearray(60_000), bytearray(1_000)) for _ in range(2_000)]
+    small = [pair[1] for pair in blocks]  # lies between the large ones
+    full = resident()
+    del blocks
+    hand_back_memory()
+    assert resident() < full - 90 * 10**6 and len(small) == 2_000
