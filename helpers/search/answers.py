@@ -11,6 +11,8 @@ from helpers.decoding import Decoded, decode, max_steps, spell
 from helpers.metrics import matches
 from helpers.search.beam import decode_with_beam
 from helpers.search.copying import decode_by_copying
+from helpers.search.spelling import spell_rare
+from helpers.tasks.subwords import Subwords
 
 BLOCK_WORDS = 500_000  # read at a time, and one sentence more
 
@@ -65,7 +67,7 @@ def predict(
             same = vocab.words == trg_vocab.words
             answers = decode_with_beam(model, given, beam)
             trios = zip(tokens_of, given if same else [[]] * len(given), answers, strict=True)
-            written = (Answer(spell(*trio, trg_vocab), ended(trio[-1])) for trio in trios)
+            written = (Answer(spelled(*trio, vocab, trg_vocab), ended(trio[-1])) for trio in trios)
         for src in sources:
             yield next(written) if src else Answer([])
 
@@ -81,6 +83,16 @@ def blocks(sentences: Iterable[Sentence], size: int) -> Iterator[list[Sentence]]
             block, words = [], 0
     if block:
         yield block
+
+
+def spelled(
+    tokens: Sentence, src: list[int], answer: Decoded, vocab: Vocab, trg_vocab: Vocab
+) -> list[str]:
+    """As `spell`; what is rare is copied, too, if both vocabularies are of pieces."""
+    words = spell(tokens, src, answer, trg_vocab)
+    if not (isinstance(vocab, Subwords) and isinstance(trg_vocab, Subwords)):
+        return words
+    return spell_rare(tokens, words, answer.weights, vocab, trg_vocab)
 
 
 def ended(answer: Decoded) -> bool:

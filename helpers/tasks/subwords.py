@@ -3,6 +3,7 @@
 import io
 import unicodedata
 from collections.abc import Iterable
+from itertools import accumulate
 
 from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
 
@@ -66,6 +67,15 @@ class Subwords(Vocab):
     def join(self, pieces: Iterable[str]) -> str:
         """The line that the pieces make; bytes that are no character become "\ufffd"."""
         return self.processor.decode(list(pieces))
+
+    def spans(self, pieces: Iterable[str]) -> list[tuple[int, int]]:
+        """Where each piece begins and ends in the line that `join` makes of them, in characters; a
+        byte stands where its character does.
+        """
+        parts = self.processor.decode(list(pieces), return_type="proto").pieces
+        starts = accumulate((len(part.surface) for part in parts), initial=0)
+        sizes = (max(len(part.surface), 1) for part in parts)
+        return [(start, start + size) for start, size in zip(starts, sizes, strict=False)]
 
 
 def normal(line: str) -> str:
