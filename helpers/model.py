@@ -28,7 +28,8 @@ class Encoder(nn.Module):
         """
         emb = self.embedding(src)  # (B, S, E)
         lens, length = src_lens.cpu(), src.size(1)  # torch wants these lengths on the CPU
-        packed = pack_padded_sequence(emb, lens, batch_first=True, enforce_sorted=False)
+        falling = src.is_cuda and not (lens.diff() > 0).any()  # no GPU need wait for a sort then
+        packed = pack_padded_sequence(emb, lens, batch_first=True, enforce_sorted=falling)
         packed, final = self.gru(packed)  # final: (2, B, H), one for each direction
         enc_outputs, _ = pad_packed_sequence(packed, batch_first=True, total_length=length)
         state = torch.tanh(self.bridge(torch.cat([final[0], final[1]], dim=-1)))  # (B, H)
@@ -121,7 +122,8 @@ class Seq2Seq(nn.Module):
     def encode(self, src: Tensor, src_lens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Returns encoder outputs (B, S, 2H), first decoder state (B, H) and mask (B, S)."""
         enc_outputs, state = self.encoder(src, src_lens)
-        mask = torch.arange(src.size(1), device=src.device) < src_lens.unsqueeze(1)
+        lens = src_lens.to(src.device, non_blocking=True).unsqueeze(1)
+        mask = torch.arange(src.size(1), device=src.device) < lens
         return enc_outputs, state, mask
 
     def forward(self, src: Tensor, src_lens: Tensor, trg_in: Tensor) -> tuple[Tensor, Tensor]:
