@@ -65,7 +65,7 @@ class Textbook(nn.Module):
         """Returns the logits (B, T, V)."""
         values, final = self.encoder.gru(self.encoder.embedding(src))
         state = torch.tanh(self.encoder.bridge(torch.cat([*final], dim=-1)))
-        mask = torch.arange(src.size(1), device=src.device) < src_lens.unsqueeze(1)
+        mask = torch.arange(src.size(1), device=src.device) < src_lens.to(src.device).unsqueeze(1)
         logits = []
         for t in range(trg_in.size(1)):
             query = state.unsqueeze(1).expand(-1, values.size(1), -1)

@@ -37,7 +37,7 @@ FAULTS = [  # the row, what is wrong, what stands there, what is put in its plac
     ("A1", "no packing", "packed, final = self.gru(packed)",
      "enc_outputs, final = self.gru(emb)\n        return enc_outputs, torch.tanh("
      f"self.bridge({FINAL}))", "backward states"),
-    ("A1", "unsorted lengths not allowed", ", enforce_sorted=False", "", "backward states"),
+    ("A1", "unsorted lengths not allowed", ", enforce_sorted=falling", "", "backward states"),
     ("A1", "no longer than the longest source", ", total_length=length", "", "shapes"),
     ("A1", "states (S, B, 2H)", "(packed, batch_first=True, total", "(packed, total",
      "shapes, forward states, backward states"),
