@@ -198,8 +198,9 @@ class Batch(NamedTuple):
     trg_out: Tensor  # (B, T) the target and <eos>: what the decoder should predict
 
     def to(self, device: str | torch.device) -> "Batch":
-        """The same batch in the memory of `device`."""
-        return Batch(*(rows.to(device) for rows in self))
+        """The same batch in the memory of `device`; the lengths, which packing wants, stay."""
+        src, _, *trg = (rows.to(device, non_blocking=True) for rows in self)
+        return Batch(src, self.src_lens, *trg)
 
 
 def collate(pairs: list[Pair]) -> Batch:

@@ -76,9 +76,7 @@ def decode(
 def in_batches(
     model: nn.Module, sources: Sequence[list[int]], batch_size: int, batch_tokens: int
 ) -> Iterator[tuple[list[int], Tensor, Tensor]]:
-    """The batches of `decode`: the numbers of B sources, these (B, S), padded, and their lengths
-    (B,), on the device of the model.
-    """
+    """For `decode`: the numbers of B sources; these (B, S) and their lengths, on its device."""
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, not {batch_size}")
     if not all(sources):

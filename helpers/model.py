@@ -121,7 +121,8 @@ class Seq2Seq(nn.Module):
     def encode(self, src: Tensor, src_lens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Returns encoder outputs (B, S, 2H), first decoder state (B, H) and mask (B, S)."""
         enc_outputs, state = self.encoder(src, src_lens)
-        mask = torch.arange(src.size(1), device=src.device) < src_lens.unsqueeze(1)
+        lens = src_lens.to(src.device, non_blocking=True).unsqueeze(1)
+        mask = torch.arange(src.size(1), device=src.device) < lens
         return enc_outputs, state, mask
 
     def forward(self, src: Tensor, src_lens: Tensor, trg_in: Tensor) -> tuple[Tensor, Tensor]:

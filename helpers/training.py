@@ -70,9 +70,7 @@ def snap_to_grid(model: nn.Module) -> None:
 
 @torch.no_grad()
 def mean_loss(model: nn.Module, pairs: Sequence[Pair], batch_size: int = 500) -> float:
-    """The loss per target token, in nats, with teacher forcing, over all of `pairs`. Raises
-    ValueError if there is none.
-    """
+    """The loss per target token, in nats, with teacher forcing. Raises ValueError for no pairs."""
     if not len(pairs):
         raise ValueError("no pairs to measure the loss of")
     total, tokens, device = 0.0, 0, next(model.parameters()).device

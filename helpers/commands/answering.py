@@ -15,7 +15,7 @@ from helpers.commands.shell import log
 from helpers.data import Sentence, Vocab, tokenize
 from helpers.runs import checkpoint
 from helpers.runs.checkpoint import Checkpoint
-from helpers.runs.device import use_threads
+from helpers.runs.device import choose_device, use_threads
 from helpers.runs.settings import Settings
 from helpers.search.answers import predict
 from helpers.training import set_up
@@ -50,11 +50,12 @@ def answer_command(args: argparse.Namespace, tasks: tuple[str, ...]) -> None:
     """
     if not args.sentence and sys.stdin is None:
         raise ValueError("neither sentences nor standard input to work on")
+    device = choose_device(args.device)
     path = args.checkpoint or default_checkpoint(tasks[0])
     if not (args.checkpoint or path.exists()):
         command = f"python -m helpers train --task {tasks[0]}"
         raise FileNotFoundError(f"no checkpoint at {path}: make one with `{command}`")
-    loaded = load_model(path)
+    loaded = load_model(path, device)
     task = loaded.settings.task
     if task.name not in tasks:
         raise ValueError(f"{path} was trained for {task.name}, not for {tasks[0]}")
@@ -117,9 +118,10 @@ def default_checkpoint(task: str) -> Path:
     return next((path for path in paths if path.exists()), paths[-1])
 
 
-def load_model(path: Path) -> Checkpoint:
-    """The checkpoint, with precision and threads as in its training."""
+def load_model(path: Path, device: str) -> Checkpoint:
+    """The checkpoint, its model on the device, with precision and threads as in its training."""
     loaded = checkpoint.load(path)
+    loaded.model.to(device)
     as_in_training(loaded)
     return loaded
 

@@ -65,7 +65,7 @@ class Textbook(nn.Module):
         """Returns the logits (B, T, V)."""
         values, final = self.encoder.gru(self.encoder.embedding(src))
         state = torch.tanh(self.encoder.bridge(torch.cat([*final], dim=-1)))
-        mask = torch.arange(src.size(1), device=src.device) < src_lens.unsqueeze(1)
+        mask = torch.arange(src.size(1), device=src.device) < src_lens.to(src.device).unsqueeze(1)
         logits = []
         for t in range(trg_in.size(1)):
             query = state.unsqueeze(1).expand(-1, values.size(1), -1)
@@ -267,7 +267,8 @@ def words_per_second(device: str, size: int, batch_size: int) -> Iterator[tuple[
     steps = {"textbook, float32": textbook.step}
     for name, dtype in HALVES.items():
         chosen = settings.having(amp=dtype is not None)
-        steps[f"ours, {name}"] = Learner(copy.deepcopy(model), chosen, steps=10_000).step
+        with halves(device, dtype):
+            steps[f"ours, {name}"] = Learner(copy.deepcopy(model), chosen, steps=10_000).step
     same = list(batches(random_pairs(4 * batch_size, 3, 12), batch_size, seed=1, epoch=1))
 
     def all_batches(step: Callable[[Batch], object], dtype: torch.dtype | None) -> None:
@@ -288,8 +289,8 @@ def learned(device: str, half: str) -> Iterator[tuple[str, float]]:
     """
     dtype = HALVES[half]
     settings = Settings.of(device=device, precision="float32", amp=dtype is not None)
+    data, model = prepare(settings)
     with halves(device, dtype):
-        data, model = prepare(settings)
         started = perf_counter()
         fit(Run(model, data, settings), report=lambda line: None, bar=io.StringIO())
         seconds = perf_counter() - started

@@ -9,6 +9,7 @@ from helpers.commands.answering import answer, as_in_training, load_model
 from helpers.data import Sentence
 from helpers.metrics import matches, token_accuracy, wilson_interval
 from helpers.runs.checkpoint import Checkpoint, digest
+from helpers.runs.device import choose_device
 from helpers.runs.settings import Settings
 from helpers.tasks.scores import compare, scores
 from helpers.tasks.task import Examples
@@ -19,7 +20,8 @@ def run(args: argparse.Namespace) -> None:
     paths = args.checkpoint or [Settings.of().folder() / "best.pt"]
     if len({*paths}) < len(paths):
         raise ValueError("a checkpoint cannot be compared with itself")
-    models = {path: load_model(path) for path in paths}  # all, so that none is missing later
+    device = choose_device(args.device)
+    models = {path: load_model(path, device) for path in paths}  # all: none is missing later
     tests = {path: examples_of(loaded, args.input) for path, loaded in models.items()}
     texts = tests[paths[0]].texts
     for path, examples in tests.items():

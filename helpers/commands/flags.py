@@ -182,6 +182,12 @@ def add_checkpoint(parser: Parser, folders: str, several: bool = False) -> None:
         metavar="N",
         help="beginnings kept in a beam search (default: 1, greedy)",
     )
+    parser.add_argument(
+        "--device",
+        choices=("auto", "cpu", "cuda"),
+        default="auto",
+        help="where to compute (default: auto)",
+    )
 
 
 def add_heatmap(parser: Parser) -> None:

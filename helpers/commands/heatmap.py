@@ -20,6 +20,7 @@ def draw(loaded: Checkpoint, tokens: Sentence, words: Sentence, path: Path) -> N
     from helpers.plotting import plot_attention  # here, since it takes a second
 
     batch = collate([(loaded.vocab.encode(tokens), loaded.trg_vocab.encode(words))])
+    batch = batch.to(next(loaded.model.parameters()).device)
     logits, weights = loaded.model(batch.src, batch.src_lens, batch.trg_in)
     if not weights.any():
         raise ValueError(f"the model has no attention to draw in {path}")
@@ -27,4 +28,5 @@ def draw(loaded: Checkpoint, tokens: Sentence, words: Sentence, path: Path) -> N
     if logits[0, -1].argmax() == EOS:  # else it was cut off, or answers by pointing
         output.append(SPECIALS[EOS])
     with warnings.catch_warnings(action="ignore"):  # of each character that no font has
-        plot_attention(weights[0, : len(output)], src, output, "Attention weights", str(path))
+        weights = weights[0, : len(output)].cpu()
+        plot_attention(weights, src, output, "Attention weights", str(path))

@@ -47,4 +47,7 @@ def frame(src: Tensor, src_lens: Tensor) -> tuple[Tensor, Tensor]:
     """The sources (B, S) between two sentinels, <bos> and <eos> (B, S + 2), and their lengths."""
     framed = F.pad(src, (1, 1), value=PAD)
     framed[:, 0] = BOS
-    return framed.scatter(1, (src_lens + 1).unsqueeze(1), EOS), src_lens + 2
+    ends, lens = src_lens.to(src.device, non_blocking=True) + 1, src_lens + 2
+    if lens.device != src.device:  # a GPU copies it later, without being waited for
+        lens = lens.pin_memory()
+    return framed.scatter(1, ends.unsqueeze(1), EOS), lens

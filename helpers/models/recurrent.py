@@ -73,7 +73,8 @@ class RecurrentEncoder(nn.Module):
         """The hidden states of the top layer, and the final ones of all layers and directions."""
         emb = self.dropout(self.embedding(src))  # (B, S, E)
         lens, length = src_lens.cpu(), src.size(1)  # torch wants these lengths on the CPU
-        packed = pack_padded_sequence(emb, lens, batch_first=True, enforce_sorted=False)
+        falling = src.is_cuda and not (lens.diff() > 0).any()  # no GPU need wait for a sort then
+        packed = pack_padded_sequence(emb, lens, batch_first=True, enforce_sorted=falling)
         packed, final = self.rnn(packed)
         return pad_packed_sequence(packed, batch_first=True, total_length=length)[0], final
 
@@ -213,7 +214,8 @@ class RecurrentSeq2Seq(nn.Module):
         it looks at: keys, values and mask.
         """
         values, state = self.encoder(src, src_lens)
-        mask = torch.arange(src.size(1), device=src.device) < src_lens.unsqueeze(1)
+        lens = src_lens.to(src.device, non_blocking=True).unsqueeze(1)
+        mask = torch.arange(src.size(1), device=src.device) < lens
         return *state, self.decoder.attention.project_keys(values), values, mask
 
     def step(self, ids: Tensor, state: State) -> tuple[Tensor, Tensor, State]:

@@ -132,7 +132,8 @@ class Transformer(nn.Module):
 
     def encode(self, src: Tensor, src_lens: Tensor) -> tuple[Tensor, Tensor]:
         """What the decoder looks at: the memory (B, S, E) and the mask (B, S) of real tokens."""
-        mask = torch.arange(src.size(1), device=src.device) < src_lens.unsqueeze(1)
+        lens = src_lens.to(src.device, non_blocking=True).unsqueeze(1)
+        mask = torch.arange(src.size(1), device=src.device) < lens
         memory = self.encoder(
             self.dropout(self.position(self.src_embedding(src))), src_key_padding_mask=~mask
         )

@@ -28,6 +28,14 @@ def has_half(device: str) -> bool:
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
+def use_half(device: str) -> None:
+    """Lets mixed precision multiply in `bfloat16` on a GPU that has it: with the exponents of 32
+    bits, it needs no scale for its gradients. Elsewhere torch chooses.
+    """
+    if device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
+        torch.set_autocast_dtype(device, torch.bfloat16)
+
+
 def use_threads(count: int) -> None:
     """Lets torch use so many threads, or as many as there are processors."""
     torch.set_num_threads(min(count, os.cpu_count() or 1))

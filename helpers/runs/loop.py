@@ -6,7 +6,7 @@ import io
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
-from math import ceil, inf
+from math import ceil, inf, isfinite
 from pathlib import Path
 from time import perf_counter
 from typing import TextIO
@@ -19,10 +19,18 @@ from helpers.metrics import matches
 from helpers.runs import checkpoint
 from helpers.runs.batching import count, token_batches
 from helpers.runs.checkpoint import Checkpoint
-from helpers.runs.device import add_up, gather, hand_back_memory, rank, use_threads, world_size
+from helpers.runs.device import (
+    add_up,
+    gather,
+    hand_back_memory,
+    rank,
+    use_half,
+    use_threads,
+    world_size,
+)
 from helpers.runs.logs import Log
 from helpers.runs.settings import RunSettings, Settings
-from helpers.runs.step import Learner, Step
+from helpers.runs.step import Learner, Step, read
 from helpers.search.answers import predict
 from helpers.tasks.scores import bleu
 from helpers.tasks.task import Corpus
@@ -30,6 +38,8 @@ from helpers.training import Observer, epoch_line, is_best, mean_loss, set_up, t
 
 LOGITS = 20_000_000  # computed at once where a loss is measured: a vocabulary for each word
 SOON = 20  # steps after which a run knows about how long it will take
+OFTEN = 50  # after so many steps the memory that is free is handed back
+TOGETHER = 20  # steps on a GPU that are read together
 
 
 class Run:
@@ -154,7 +164,6 @@ def fit(
         observers: list[Observer] = [
             lambda history: run.learner.end_epoch(history[-1]["valid loss"]),
             lambda history: log.epoch(history[-1], run.model, run.data),
-            lambda history: hand_back_memory(),
         ]
         if folder:
             observers.append(lambda h: checkpoint.keep(folder, run.checkpoint(), is_best(h)))
@@ -181,18 +190,33 @@ def line_of(history: list[dict]) -> str:
     return epoch_line(history) + ("" if score is None else f"   valid BLEU {score:.2f}")
 
 
-def with_log(run: Run, log: Log) -> Callable[[Batch], Step]:
-    """A step of the run that leaves a point in each curve, and says where it failed."""
+def with_log(run: Run, log: Log) -> Callable[[Batch], tuple[float, int]]:
+    """A step of the run that leaves a point in each curve, and says where it failed. It returns the
+    loss, summed, and the tokens of what was read: on a GPU that is nothing, until the epoch ends or
+    there are `TOGETHER` steps to read.
+    """
+    size = TOGETHER if run.settings.run.device == "cuda" else 1
+    unread: list[Step] = []
 
-    def logged_step(batch: Batch) -> Step:
+    def logged_step(batch: Batch) -> tuple[float, int]:
+        if log.done % OFTEN == 0:
+            hand_back_memory()
+        total, tokens = 0.0, 0
         try:
-            step = run.step(batch)
+            unread.append(run.step(batch))
+            if len(unread) == size or (log.done + len(unread)) % run.steps == 0:
+                steps = read([*unread])
+                unread.clear()
+                for step in steps:
+                    if not isfinite(step.loss):
+                        raise FloatingPointError(f"loss {step.loss}")
+                    log.step(step)
+                    total, tokens = total + step.loss, tokens + step.tokens
         except FloatingPointError as error:
-            epoch, i = divmod(log.done, run.steps)
+            epoch, i = divmod(log.done + len(unread), run.steps)
             where = f"epoch {epoch + 1}, batch {i + 1}"
             raise FloatingPointError(f"{error} in {where}: try a lower lr") from None
-        log.step(step)
-        return step
+        return total, tokens
 
     return logged_step
 
@@ -244,5 +268,6 @@ def prepare(settings: Settings, corpus: str | Corpus | None = None) -> tuple[Tas
     """Seed and precision, the data and an untrained model for them."""
     set_up(settings.run.seed, settings.run.dtype)
     use_threads(settings.run.threads)
+    use_half(settings.run.device)
     data = settings.task.load(settings.run.seed, corpus)
     return data, settings.model.build(len(data.vocab), len(data.trg_vocab))

@@ -16,20 +16,35 @@ from helpers.runs.fused import Fused
 from helpers.runs.losses import smoothed_cross_entropy, soft_cross_entropy
 from helpers.runs.sampling import OwnWords
 from helpers.runs.settings import Settings
-from helpers.training import masked_cross_entropy, snap_to_grid
+from helpers.training import snap_to_grid
 
 SMALLEST_SCALE = 2**-20  # of the loss in mixed precision; it gets there if no gradient is finite
 
 
 class Step(NamedTuple):
-    """What one training step was like."""
+    """What one training step was like. Of a step on a GPU, loss and norm are tensors there, until
+    they are `read`: to ask for a number is to wait until all steps before are done.
+    """
 
     loss: float  # summed over the batch, in nats
     tokens: int  # in the target of the batch; 0 if the loss overflowed, and the step was left out
     norm: float  # of the gradient, before clipping
-    clipped: float  # the same, after it
+    max_norm: float  # after clipping, at most
     lr: float  # learning rate
-    scale: float  # of the loss in mixed precision, else 1
+
+    @property
+    def clipped(self) -> float:
+        """The norm of the gradient after clipping."""
+        return min(self.norm, self.max_norm)
+
+
+def read(steps: list[Step]) -> list[Step]:
+    """The same steps, with numbers for tensors; the CPU waits once for all of them."""
+    if not isinstance(steps[0].norm, Tensor):
+        return steps
+    pairs = torch.stack([torch.stack([step.loss, step.norm]) for step in steps]).tolist()
+    both = zip(steps, pairs, strict=True)
+    return [step._replace(loss=loss, norm=norm) for step, (loss, norm) in both]
 
 
 class Learner:
@@ -55,7 +70,13 @@ class Learner:
         self.own_words = run.teacher_forcing < 1 or run.teacher_forcing_end is not None
         self.forward = OwnWords(model) if self.own_words else settings.model.in_training(model)
         self.optimizer = optimizer.build(model.parameters())
-        self.scaler = torch.amp.GradScaler(run.device, enabled=run.amp)
+        self.optimizer.register_step_post_hook(self.moved)
+        # bfloat16 needs no scale; on a CPU it has one, so that all of this can be tried there
+        needs_scale = run.device == "cpu" or torch.get_autocast_dtype("cuda") == torch.float16
+        self.scaler = torch.amp.GradScaler(run.device, enabled=run.amp and needs_scale)
+        # what torch says of a step; several processes have to exchange numbers
+        waits = run.device == "cpu" or world_size() > 1
+        self.number = Tensor.item if waits else Tensor.double
         floor, self.waits = optimizer.lr_floor * optimizer.lr, optimizer.schedule == "plateau"
         if self.waits:  # until the validation loss has not fallen for some epochs
             factor, patience = optimizer.plateau_factor, optimizer.plateau_patience
@@ -72,23 +93,27 @@ class Learner:
         """One training step. Raises FloatingPointError if the loss has no scale at which half
         precision can hold its gradient.
         """
-        lr, scale = self.optimizer.param_groups[0]["lr"], self.scaler.get_scale()
+        lr, self.has_moved = self.optimizer.param_groups[0]["lr"], False
         self.model.train()  # which turns dropout on
         loss, tokens = self.backward(batch)
         self.model.eval()
         self.scaler.unscale_(self.optimizer)  # clipping needs the gradient itself
-        norm = clip_grad_norm(self.model.parameters(), self.max_norm).item()
+        norm = self.number(clip_grad_norm(self.model.parameters(), self.max_norm))
         self.scaler.step(self.optimizer)  # leaves all as it is if the gradient overflowed
-        self.scaler.update()  # and in that case lowers the scale
-        if scale < SMALLEST_SCALE:
-            raise FloatingPointError("the gradient overflows")
-        if self.run.amp and not isfinite(loss):  # it was half precision: the step was left out
-            loss, tokens = 0.0, 0
-        if self.scaler.get_scale() >= scale:
+        if self.has_moved:
             snap_to_grid(self.model)
             if not self.waits:
                 self.schedule.step()
-        return Step(loss, tokens, norm, min(norm, self.max_norm), lr, scale)
+        elif self.scaler.get_scale() < SMALLEST_SCALE:
+            raise FloatingPointError("the gradient overflows")
+        elif not isfinite(loss):  # it was half precision
+            loss, tokens = self.number(torch.zeros((), device=self.run.device)), 0
+        self.scaler.update()  # lowers the scale after an overflow
+        return Step(loss, tokens, norm, self.max_norm, lr)
+
+    def moved(self, *_) -> None:
+        """Notes down that a step was not left out; the optimizer calls this after each."""
+        self.has_moved = True
 
     def backward(self, batch: Batch) -> tuple[float, int]:
         """Leaves the (scaled) gradient of the mean loss per token in the parameters; returns the
@@ -103,14 +128,20 @@ class Learner:
         forced = torch.rand(batch.trg_in.shape) < self.forcing if self.own_words else None
         total = 0.0
         self.optimizer.zero_grad()
+        if device == "cuda":  # the longest source first, so that it need not sort them
+            order = batch.src_lens.argsort(descending=True)
+            batch = Batch(*(rows[order] for rows in batch))
+            forced = None if forced is None else forced[order]
         for i in range(rank(), parts, world_size()):
-            part = part_of(batch, i, parts).to(device)
-            rows = rows_of(i, parts, len(batch.src))
-            words = () if forced is None else (forced[rows].to(device),)
+            part, rows = part_of(batch, i, parts), rows_of(i, parts, len(batch.src))
+            words = [] if forced is None else [forced[rows]]
+            if device == "cuda":  # it takes what is in pinned memory without being waited for
+                part, words = Batch(*map(Tensor.pin_memory, part)), [*map(Tensor.pin_memory, words)]
+            part, words = part.to(device), [w.to(device, non_blocking=True) for w in words]
             with torch.autocast(device, enabled=self.run.amp):
                 loss = self.loss(part, *words)
             self.scaler.scale(loss / tokens).backward()
-            total += loss.item()
+            total += self.number(loss.detach())
         share_gradients(self.model)
         return add_up(total)[0], tokens
 
@@ -124,9 +155,7 @@ class Learner:
             if loss is not None:
                 return loss
         logits, _ = self.forward(*inputs, *forced)
-        loss, _ = masked_cross_entropy(logits, batch.trg_out)
-        if smoothing:
-            loss = smoothed_cross_entropy(logits, batch.trg_out, smoothing)
+        loss = smoothed_cross_entropy(logits, batch.trg_out, smoothing)
         if self.teacher:
             with torch.no_grad():
                 likely, _ = self.teacher(*inputs)
@@ -158,7 +187,8 @@ class Learner:
             raise ValueError(f"the run had {'a' if state['taught'] else 'no'} teacher")
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
-        self.scaler.load_state_dict(state["scaler"])
+        if state["scaler"]:  # else the steps before needed none
+            self.scaler.load_state_dict(state["scaler"])
         torch.set_rng_state(state["random"])
         torch.cuda.set_rng_state_all(state["random cuda"])
 

@@ -99,8 +99,8 @@ FAULTS = {  # what is wrong: the file, what stands there, and what is put in its
     ),
     "location: no last sentinel": (
         "models/location",
-        "return framed.scatter(1, (src_lens + 1).unsqueeze(1), EOS), src_lens + 2",
-        "return framed, src_lens + 1",
+        "return framed.scatter(1, ends.unsqueeze(1), EOS), lens",
+        "return framed, lens - 1",
     ),
     "recurrent: padding read as words": ("models/recurrent", "lens, length = src_lens.cpu()", FULL),
     "recurrent: no dropout in the encoder": (
@@ -302,7 +302,11 @@ FAULTS = {  # what is wrong: the file, what stands there, and what is put in its
         "        self.scaler.unscale_(self.optimizer)  #",
         "        #",
     ),
-    "learning: an overflow without end": ("runs/step", "if scale < SMALLEST_SCALE:", "if False:"),
+    "learning: an overflow without end": (
+        "runs/step",
+        "elif self.scaler.get_scale() < SMALLEST_SCALE:",
+        "elif False:",
+    ),
     "learning: rate never falls": (
         "runs/step",
         "                self.schedule.step()\n",
@@ -926,28 +930,92 @@ FAULTS = {  # what is wrong: the file, what stands there, and what is put in its
     ),
     "learning: a loss that half precision cannot hold ends the run": (
         "runs/step",
-        "if self.run.amp and not isfinite(loss):",
-        "if False:",
+        "elif not isfinite(loss):",
+        "elif False:",
+    ),
+    # on a GPU
+    "GPU: a mask on the CPU": (
+        "model",
+        "torch.arange(src.size(1), device=src.device) < lens",
+        "torch.arange(src.size(1)) < lens",
+    ),
+    "GPU: places on the CPU": (
+        "models/transformer",
+        "emb.size(1), device=emb.device)",
+        "emb.size(1))",
+    ),
+    "GPU: words that come by the CPU": (
+        "models/recurrent",
+        "x, new_state = torch.cat([emb, context], dim=-1), []",
+        "x, new_state = torch.cat([emb.cpu().to(ids.device), context], dim=-1), []",
+    ),
+    "GPU: lengths that must come back": (
+        "data",
+        "Batch(src, self.src_lens, *trg)",
+        "Batch(src, self.src_lens.to(device), *trg)",
+    ),
+    "GPU: every loss is asked for": ("runs/step", "Tensor.item if waits", "Tensor.item if True"),
+    "GPU: batches that are waited for": (
+        "runs/step",
+        "Batch(*map(Tensor.pin_memory, part))",
+        "part",
+    ),
+    "GPU: the shortest source first": (
+        "runs/step",
+        "src_lens.argsort(descending=True)",
+        "src_lens.argsort()",
+    ),
+    "GPU: words that are not sorted with their batch": (
+        "runs/step",
+        "None if forced is None else forced[order]",
+        "forced",
+    ),
+    "GPU: bfloat16 with a scaler": ("runs/step", "run.amp and needs_scale", "run.amp"),
+    "GPU: bfloat16 where it is emulated": (
+        "runs/device",
+        "including_emulation=False",
+        "including_emulation=True",
+    ),
+    "GPU: the end of an epoch is read in the next": (
+        "runs/loop",
+        "if len(unread) == size or (log.done + len(unread)) % run.steps == 0:",
+        "if len(unread) == size:",
+    ),
+    "GPU: a failure is named by what was read last": (
+        "runs/loop",
+        "divmod(log.done + len(unread), run.steps)",
+        "divmod(log.done, run.steps)",
+    ),
+    "GPU: no answer comes from there": (
+        "commands/answering",
+        "    loaded.model.to(device)\n",
+        "",
+    ),
+    "GPU: a picture of what stays there": (
+        "commands/heatmap",
+        "weights[0, : len(output)].cpu()",
+        "weights[0, : len(output)]",
     ),
 }
 
 
 TESTS = {  # of a file, where they are not in the one of the same name
     "__main__": ["reports"],
+    "data": ["data", "fake_cuda"],
     "decoding": ["decoding", "training", "reports"],
-    "model": ["model", "models"],
+    "model": ["model", "models", "fake_cuda"],
     "plotting": ["plotting", "reports"],
     "models/__init__": ["settings", "models"],
     "models/location": ["recurrent", "copying"],
-    "models/recurrent": ["recurrent", "models"],
-    "models/transformer": ["transformer", "models"],
+    "models/recurrent": ["recurrent", "models", "fake_cuda"],
+    "models/transformer": ["transformer", "models", "fake_cuda"],
     "runs/checkpoint": ["checkpoint", "reports"],
-    "runs/device": ["loop", "reports"],
+    "runs/device": ["loop", "fake_cuda", "reports"],
     "runs/fields": ["settings", "properties"],
     "runs/logs": ["loop", "reports"],
-    "runs/loop": ["loop", "reports"],
+    "runs/loop": ["loop", "fake_cuda", "reports"],
     "runs/settings": ["settings", "cli", "reports"],
-    "runs/step": ["step", "loop", "reports"],
+    "runs/step": ["step", "loop", "fake_cuda", "reports"],
     "search/answers": ["answers", "spelling", "reports"],
     "tasks/integers": ["tasks"],
     "tasks/patterns": ["tasks"],
@@ -955,7 +1023,8 @@ TESTS = {  # of a file, where they are not in the one of the same name
     "tasks/task": ["tasks", "reports"],
     "tasks/translation": ["tasks", "reports"],
     "commands/__init__": ["cli", "reports"],
-    "commands/answering": ["cli", "faults", "reports"],
+    "commands/answering": ["fake_cuda", "cli", "faults", "reports"],
+    "commands/heatmap": ["fake_cuda", "cli", "reports"],
     "commands/evaluate": ["cli", "reports"],
     "commands/train": ["cli", "reports"],
 }

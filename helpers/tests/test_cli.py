@@ -548,3 +548,13 @@ def test_reverse_prefers_the_model_for_any_length(tmp_path, monkeypatch):
         (one / "best.pt").write_text("no checkpoint")
     _, err = run("reverse", "the cat", status=2)
     assert "checkpoints/words-location/best.pt is damaged" in err
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate", "reverse", "translate"])
+def test_a_gpu_that_is_missing_is_a_mistake(command, trained, tmp_path):
+    with mock.patch.object(torch.cuda, "is_available", lambda: False):
+        rest = folders(tmp_path / "new") if command == "train" else ["--checkpoint", trained[0]]
+        out, err = run(command, "--device", "cuda", *rest, status=2)
+    says = "there is no GPU that torch can use: choose another --device\n"
+    assert err == f"python -m helpers: {says}" and out == ""
+    assert not (tmp_path / "new").exists()
