@@ -21,7 +21,6 @@ from helpers.search.answers import predict
 from helpers.training import set_up
 
 LIMIT = 1_000  # words in a line, for a model that does not take any length
-BYTES_A_WORD = 4_000  # of memory, for one that does
 UNKNOWN = "words that the model does not know"
 
 
@@ -171,7 +170,7 @@ def check(
     that a model which knows no unknown words cannot read.
     """
     of_any_length, longest = loaded.model.any_length, loaded.settings.task.max_length
-    limit = limit_of_memory() if of_any_length else LIMIT
+    limit = limit_of_memory(loaded) if of_any_length else LIMIT
     for number, tokens in enumerate(sentences, start=1):
         if len(tokens) > limit:
             what = f"more than the {limit} that this model takes"
@@ -188,11 +187,15 @@ def check(
         yield tokens
 
 
-def limit_of_memory() -> float:
+def limit_of_memory(loaded: Checkpoint) -> float:
     """The words in a line that the memory of this machine is enough for, where it says how much it
-    has.
+    has: for each there are an output of the encoder and a key, and, when the first step looks at
+    all of them, twice as much again.
     """
+    sizes, size = loaded.settings.model, loaded.settings.run.dtype.itemsize
+    bytes_a_word = 3 * (2 * sizes.hidden_size + sizes.attn_size) * size
     try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // BYTES_A_WORD
-    except (AttributeError, ValueError):
+        pages = os.sysconf("SC_PHYS_PAGES")
+        return pages * os.sysconf("SC_PAGE_SIZE") // bytes_a_word if pages > 0 else inf
+    except (AttributeError, ValueError, OSError):
         return inf

@@ -59,7 +59,8 @@ class RecurrentEncoder(nn.Module):
         at every token (B, S, 2H), 0 on padding, and the decoder's first state: for each layer its
         hidden state (B, H), in an LSTM followed by its cell (B, H).
         """
-        if src.size(1) > LONG and len(src) == 1 and not torch.is_grad_enabled():
+        alone = len(src) == 1 and src_lens[0] == src.size(1) > LONG
+        if alone and not (self.training or torch.is_grad_enabled()):
             enc_outputs, final = self.read_in_pieces(src)
         else:
             enc_outputs, final = self.read(src, src_lens)
@@ -79,17 +80,17 @@ class RecurrentEncoder(nn.Module):
         return pad_packed_sequence(packed, batch_first=True, total_length=length)[0], final
 
     def read_in_pieces(self, src: Tensor) -> tuple[Tensor, Tensor | tuple[Tensor, Tensor]]:
-        """As `read`, without dropout and without gradients, of one source (1, S): each direction of
-        a layer goes through it in pieces of `LONG` tokens. Beside what it returns that needs the
-        memory of a piece, where `read` needs three times as much as what it returns.
+        """As `read`, without dropout and without gradients, of one source (1, S) without padding:
+        each direction of a layer goes through it in pieces of `LONG` tokens. Beside what it returns
+        that needs the memory of a piece, where `read` needs three times as much as what it returns.
         """
         size, starts, outputs, finals = self.rnn.hidden_size, range(0, src.size(1), LONG), None, []
         for i, params in enumerate(self.rnn.all_weights):  # of layer i // 2, forth or back
             back, width = i % 2, params[0].size(1)
             if not back:
                 below, outputs = outputs, params[0].new_empty(1, src.size(1), 2 * size)
-            one = type(self.rnn)(width, size, batch_first=True).to(params[0])
-            one.load_state_dict(dict(zip(one.state_dict(), params, strict=True)))
+            one = type(self.rnn)(width, size, batch_first=True, device="meta")
+            one.load_state_dict(dict(zip(one.state_dict(), params, strict=True)), assign=True)
             final = None
             for start in reversed(starts) if back else starts:
                 part = slice(start, start + LONG)

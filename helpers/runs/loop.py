@@ -195,11 +195,11 @@ def with_log(run: Run, log: Log) -> Callable[[Batch], tuple[float, int]]:
     loss, summed, and the tokens of what was read: on a GPU that is nothing, until the epoch ends or
     there are `TOGETHER` steps to read.
     """
-    size = TOGETHER if run.settings.run.device == "cuda" else 1
+    size = 1 if run.learner.in_numbers else TOGETHER
     unread: list[Step] = []
 
     def logged_step(batch: Batch) -> tuple[float, int]:
-        if log.done % OFTEN == 0:
+        if (log.done + len(unread)) % OFTEN == 0:
             hand_back_memory()
         total, tokens = 0.0, 0
         try:

@@ -26,9 +26,9 @@ class Step(NamedTuple):
     they are `read`: to ask for a number is to wait until all steps before are done.
     """
 
-    loss: float  # summed over the batch, in nats
+    loss: float | Tensor  # summed over the batch, in nats
     tokens: int  # in the target of the batch; 0 if the loss overflowed, and the step was left out
-    norm: float  # of the gradient, before clipping
+    norm: float | Tensor  # of the gradient, before clipping
     max_norm: float  # after clipping, at most
     lr: float  # learning rate
 
@@ -71,14 +71,16 @@ class Learner:
         self.forward = OwnWords(model) if self.own_words else settings.model.in_training(model)
         self.optimizer = optimizer.build(model.parameters())
         self.optimizer.register_step_post_hook(self.moved)
-        # bfloat16 needs no scale; on a CPU it has one, so that all of this can be tried there
-        needs_scale = run.device == "cpu" or torch.get_autocast_dtype("cuda") == torch.float16
+        # bfloat16 needs no scale, but on a GPU layers of cells are computed in float16 all the same;
+        # on a CPU it has one, so that all of this can be tried there
+        halves = torch.get_autocast_dtype("cuda") == torch.float16 or has_cells(model)
+        needs_scale = run.device == "cpu" or halves
         self.scaler = torch.amp.GradScaler(run.device, enabled=run.amp and needs_scale)
-        # what torch says of a step; several processes have to exchange numbers
-        waits = run.device == "cpu" or world_size() > 1
-        self.number = Tensor.item if waits else Tensor.double
-        floor, self.waits = optimizer.lr_floor * optimizer.lr, optimizer.schedule == "plateau"
-        if self.waits:  # until the validation loss has not fallen for some epochs
+        # numbers, or what will be these: several processes have to exchange them at once
+        self.in_numbers = run.device == "cpu" or world_size() > 1
+        self.number = Tensor.item if self.in_numbers else Tensor.double
+        floor, self.on_plateau = optimizer.lr_floor * optimizer.lr, optimizer.schedule == "plateau"
+        if self.on_plateau:  # until the validation loss has not fallen for some epochs
             factor, patience = optimizer.plateau_factor, optimizer.plateau_patience
             self.schedule = ReduceLROnPlateau(self.optimizer, "min", factor, patience, min_lr=floor)
         else:  # half a cosine (Loshchilov and Hutter 2017)
@@ -102,7 +104,7 @@ class Learner:
         self.scaler.step(self.optimizer)  # leaves all as it is if the gradient overflowed
         if self.has_moved:
             snap_to_grid(self.model)
-            if not self.waits:
+            if not self.on_plateau:
                 self.schedule.step()
         elif self.scaler.get_scale() < SMALLEST_SCALE:
             raise FloatingPointError("the gradient overflows")
@@ -115,7 +117,7 @@ class Learner:
         """Notes down that a step was not left out; the optimizer calls this after each."""
         self.has_moved = True
 
-    def backward(self, batch: Batch) -> tuple[float, int]:
+    def backward(self, batch: Batch) -> tuple[float | Tensor, int]:
         """Leaves the (scaled) gradient of the mean loss per token in the parameters; returns the
         summed loss, in nats, and the number of tokens.
 
@@ -164,7 +166,7 @@ class Learner:
 
     def end_epoch(self, valid_loss: float) -> None:
         """Lets a schedule that waits for a plateau know how the epoch went."""
-        if self.waits:
+        if self.on_plateau:
             self.schedule.step(valid_loss)
 
     def state_dict(self) -> dict:
@@ -191,6 +193,13 @@ class Learner:
             self.scaler.load_state_dict(state["scaler"])
         torch.set_rng_state(state["random"])
         torch.cuda.set_rng_state_all(state["random cuda"])
+
+
+def has_cells(model: nn.Module) -> bool:
+    """Whether torch computes some layers of the model by a GPU's own library for recurrent ones,
+    which mixed precision gives float16, whatever it gives the others.
+    """
+    return any(isinstance(module, nn.RNNBase) for module in model.modules())
 
 
 def rows_of(i: int, parts: int, size: int) -> slice:

@@ -42,9 +42,9 @@ def predict(
     chunk: int = 500,
     beam: int = 1,
 ) -> Iterator[Answer]:
-    """What the model answers to each sentence of tokens; `chunk` sentences are read at a time. That
-    is nothing for an empty sentence, and for one with words that the vocabulary does not know, if
-    there is no "<unk>" to stand for them.
+    """What the model answers to each sentence of tokens; at most `chunk` sentences are read at a
+    time. That is nothing for an empty sentence, and for one with words that the vocabulary does not
+    know, if there is no "<unk>" to stand for them.
 
     Raises ValueError for a `chunk` of less than 1, and for a `beam` of another width than 1 with a
     model that copies.

@@ -11,26 +11,27 @@ from helpers.decoding import BATCH_SIZE, BATCH_TOKENS, in_batches, max_steps
 from helpers.models.location import frame
 
 SIDE = 32  # places on either side of the last one, among which a step looks for the next
-SOON = 5  # seconds after which a search shows where it is
+DELAY = 5  # seconds after which a search shows where it is
 
 
 @torch.no_grad()
 def copy_search(model: nn.Module, src: Tensor, src_lens: Tensor, side: int = SIDE) -> Tensor:
-    """Writes by pointing: at each step the source word with the strongest weight, until that is the
-    sentinel before the first word.
+    """Writes by pointing: at each step, of the places that it looks at, the word with the strongest
+    weight, until that is the sentinel before the first word.
 
     What is fed back is the word pointed at, and a weight of 1 on its place instead of the weights:
     small errors of position cannot add up, however long the source is. A search that points at
     the other sentinel is lost and ends, too, and so does one of `max_steps`.
 
     The first step looks at the whole source, each other one only at `side` places before and behind
-    the last place: so the time grows with the length, not with its square. If it points at the edge
-    of these, and there is more beyond, it looks at the whole source after all.
+    the last place: so the time grows with the length, not with its square. One that points at the
+    edge of these, with more beyond, looks at the whole source after all.
 
     `src` (B, S) holds `src_lens` (B,) real tokens a row, of the vocabulary that source and target
     share. Returns the places (B, T), counted from 1; 0 after the end.
     """
-    framed, framed_lens = (part.to(src.device) for part in frame(src, src_lens))
+    src_lens = src_lens.to(src.device)
+    framed, framed_lens = frame(src, src_lens)
     *hidden, nowhere, keys, values, mask = model.start(src, src_lens)
     size, rows = framed.size(1), torch.arange(len(src), device=src.device).unsqueeze(1)
 
@@ -52,14 +53,16 @@ def copy_search(model: nn.Module, src: Tensor, src_lens: Tensor, side: int = SID
     ids, last, done, steps, width = torch.full_like(src_lens, BOS), start - 1, start > 0, 0, size
     # made at once: a small tensor kept from each step would scatter over the memory of the large
     all_places = src.new_zeros(len(src), int(limits.max()))
-    with tqdm(desc="words", total=size - 2, ncols=70, delay=SOON, leave=False) as bar:
+    with tqdm(desc="words", total=size - 2, ncols=70, delay=DELAY, leave=False) as bar:
         while not done.all():
             first = (last - side).clamp(0, size - width)
             places, after = look(ids, hidden, last, first, width)
             end = first + width
             edge = (places == first) & (first > 0) | (places == end - 1) & (end < lens)
-            if (edge & ~done).any():
-                places, after = look(ids, hidden, last, start, size)
+            if (edge := edge & ~done).any():
+                whole, after_whole = look(ids, hidden, last, start, size)
+                places = torch.where(edge, whole, places)
+                after = [torch.where(edge, *both) for both in zip(after_whole, after, strict=True)]
             last, hidden, width = places, after, min(2 * side + 1, size)
             ids = framed.gather(1, places).squeeze(1)
             done = done | (places == 0) | (places >= lens - 1)  # the other sentinel: it is lost

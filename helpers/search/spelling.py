@@ -12,6 +12,7 @@ from helpers.tasks.tokens import ADDRESS, TOKEN
 LEAST = 0.5  # of the weight of a word of the answer, for a source word to be copied there
 TITLES = {"Mr", "Mrs", "Ms", "Dr", "St", "Prof"}  # whose full stop ends no sentence
 CLOCK = re.compile(r"\d\s*h(eures?)?\b")  # a time as French has it
+ROUND = re.compile(r"\bmilli(on|ard)")  # 1,5 million
 
 
 class Word(NamedTuple):
@@ -37,8 +38,9 @@ def words_of(pieces: Sequence[str], vocab: Subwords) -> list[Word]:
     return words
 
 
-def has_digit(text: str) -> bool:
-    return any(map(str.isdigit, text))
+def is_number(text: str) -> bool:
+    """Whether it is one of three digits or more, and nothing else."""
+    return bool(re.fullmatch(r"\d[\d.,:]*\d", text)) and sum(map(str.isdigit, text)) >= 3
 
 
 def is_address(text: str) -> bool:
@@ -47,14 +49,15 @@ def is_address(text: str) -> bool:
 
 def rare(pieces: Sequence[str], vocab: Subwords) -> list[Word]:
     """The words of a source that are to stay as they are: numbers, addresses, and names, which have
-    a capital inside a sentence, and are rare if a letter or a byte of them is a piece by itself.
+    a capital inside a sentence, and are rare if a letter or a byte of them is a piece by itself. Of
+    numbers, those of at least three digits: a smaller one may have been converted, with its unit.
     """
     chosen, begins, before = [], True, ""
     for word in words_of(pieces, vocab):
         parts = [pieces[i].removeprefix(SPACE) for i in word.pieces]
         spelled = len(parts) > 1 and any(len(part) == 1 or part[:3] == "<0x" for part in parts)
         name = spelled and not begins and len(word.text) > 1 and word.text[0].isupper()
-        if name or has_digit(word.text) or is_address(word.text):
+        if name or is_number(word.text) or is_address(word.text):
             chosen.append(word)
         ends = word.text[0] in ".!?…" and before not in TITLES
         begins, before = ends or begins and not word.text[0].isalnum(), word.text
@@ -63,11 +66,12 @@ def rare(pieces: Sequence[str], vocab: Subwords) -> list[Word]:
 
 def is_written(text: str, line: str, words: list[Word]) -> bool:
     """Whether a source word is in an answer: the same, the digits of a number in their order, as in
-    1 000 for 1,000, or any time for a time, which may be 14 h 30 for 2:30.
+    1 000 for 1,000, any time for a time, which may be 14 h 30 for 2:30, or any millions.
     """
     digits = [] if is_address(text) else [char for char in text if char.isdigit()]
     same = r"(?<!\d)" + r"\D{,3}".join(digits) + r"(?!\d)"
-    number = digits and (re.search(same, line) or ":" in text and CLOCK.search(line))
+    other = CLOCK if ":" in text else ROUND
+    number = digits and (re.search(same, line) or other.search(line))
     return bool(number) or text in (word.text for word in words)
 
 
@@ -75,8 +79,8 @@ def takes(word: Word, text: str) -> bool:
     """Whether a word of an answer may be a failed attempt at a rare one: at a number another, at a
     name or an address a word of several pieces.
     """
-    if has_digit(text) and not is_address(text):
-        return has_digit(word.text)
+    if is_number(text):
+        return any(map(str.isdigit, word.text))
     return len(word.pieces) > 1 and word.text[0].isalnum() and word.text[-1] != "'"
 
 

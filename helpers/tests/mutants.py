@@ -510,8 +510,33 @@ FAULTS = {  # what is wrong: the file, what stands there, and what is put in its
     ),
     "copying: the edge of what is seen counts like any place": (
         "search/copying",
-        "(edge & ~done).any()",
-        "False",
+        "if (edge := edge & ~done).any():",
+        "if False:",
+    ),
+    "copying: all look at the whole source where one has to": (
+        "search/copying",
+        "torch.where(edge, *both) for both",
+        "both[0] for both",
+    ),
+    "pieces: of a source with padding": (
+        "models/recurrent",
+        "alone = len(src) == 1 and src_lens[0] == src.size(1) > LONG",
+        "alone = len(src) == 1 and src.size(1) > LONG",
+    ),
+    "memory: of a machine that does not say": (
+        "commands/answering",
+        "if pages > 0 else inf",
+        "if pages else inf",
+    ),
+    "rare words: small numbers": (
+        "search/spelling",
+        "sum(map(str.isdigit, text)) >= 3",
+        "sum(map(str.isdigit, text)) >= 1",
+    ),
+    "GPU: cells in float16 without a scale": (
+        "runs/step",
+        "== torch.float16 or has_cells(model)",
+        "== torch.float16",
     ),
     "copying: each step looks at the whole source": (
         "search/copying",
@@ -525,7 +550,7 @@ FAULTS = {  # what is wrong: the file, what stands there, and what is put in its
     ),
     "a line without a limit": (
         "commands/answering",
-        "limit = limit_of_memory() if of_any_length else LIMIT",
+        "limit = limit_of_memory(loaded) if of_any_length else LIMIT",
         "limit = inf",
     ),
     "long sentences are read 500 at a time": (
@@ -755,8 +780,8 @@ FAULTS = {  # what is wrong: the file, what stands there, and what is put in its
     ),
     "rare words: times of French are spoilt": (
         "search/spelling",
-        '":" in text and CLOCK',
-        '"/" in text and CLOCK',
+        'CLOCK if ":" in text',
+        'CLOCK if "/" in text',
     ),
     "rare words: digits of an address are a number": (
         "search/spelling",
@@ -765,7 +790,7 @@ FAULTS = {  # what is wrong: the file, what stands there, and what is put in its
     ),
     "rare words: numbers in the place of any word": (
         "search/spelling",
-        "        return has_digit(word.text)\n",
+        "        return any(map(str.isdigit, word.text))\n",
         "        return True\n",
     ),
     "rare words: names in the place of frequent words": (
@@ -954,7 +979,11 @@ FAULTS = {  # what is wrong: the file, what stands there, and what is put in its
         "Batch(src, self.src_lens, *trg)",
         "Batch(src, self.src_lens.to(device), *trg)",
     ),
-    "GPU: every loss is asked for": ("runs/step", "Tensor.item if waits", "Tensor.item if True"),
+    "GPU: every loss is asked for": (
+        "runs/step",
+        "Tensor.item if self.in_numbers",
+        "Tensor.item if True",
+    ),
     "GPU: batches that are waited for": (
         "runs/step",
         "Batch(*map(Tensor.pin_memory, part))",

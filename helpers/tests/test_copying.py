@@ -148,6 +148,22 @@ def test_the_search_is_that_of_one_source_after_the_other(kind):
     assert len({tuple(row) for row in answers}) > 2, "so that there is something to compare"
 
 
+def test_who_looks_at_the_whole_source_does_not_change_the_others():
+    """The first is always at the edge, the second never: its state stays that of a small look."""
+    src, lens, hidden = torch.full((2, 40), 7), torch.tensor([40, 40]), []
+    model = Pointer(lambda lens: lens, torch.tensor([-9, -1]))
+    step = model.step
+
+    def spy(ids, state):
+        hidden.append(state[0].flatten().tolist())
+        *_, (_, weights, *rest) = step(ids, state)
+        return None, None, (torch.full((2, 1), weights.size(1)), weights, *rest)
+
+    model.step = spy
+    assert copy_search(model, src, lens, side=3)[1].tolist() == [*range(40, 0, -1), 0]
+    assert hidden[1] == [42, 42] and [42, 7] in hidden and [42, 42] not in hidden[3:]
+
+
 @pytest.fixture(scope="module")
 def trained():
     """A small one of its kind, trained on up to six words."""

@@ -13,7 +13,7 @@ from unittest import mock
 import pytest
 import torch
 
-from helpers.commands.answering import BYTES_A_WORD, Warnings, check, limit_of_memory
+from helpers.commands.answering import Warnings, check, limit_of_memory
 from helpers.models import RecurrentSettings
 from helpers.runs import checkpoint
 from helpers.tests.test_cli import BUFFERED, SMALL, folders, run, trained, whole  # noqa: F401  (a fixture)
@@ -181,15 +181,25 @@ def test_a_loss_that_is_no_number_is_one_line(tmp_path, monkeypatch):
 @pytest.mark.parametrize("attention, limit", [("bahdanau", 1_000), ("location", 12_345)])
 def test_the_longest_line_that_is_answered(trained, attention, limit, monkeypatch):  # noqa: F811
     """Of any length means as much as there is memory for."""
-    assert 10**5 < limit_of_memory() <= inf
-    pages = {"SC_PHYS_PAGES": 12_345, "SC_PAGE_SIZE": BYTES_A_WORD}
-    monkeypatch.setattr("os.sysconf", pages.get, raising=False)
     loaded = checkpoint.load(trained[0])
     settings = loaded.settings.having(attention=attention)
     model = settings.model.build(len(loaded.vocab), len(loaded.trg_vocab))
     loaded = loaded._replace(settings=settings, model=model)
+    pages = {"SC_PHYS_PAGES": 12_345, "SC_PAGE_SIZE": 3 * 8 * (8 + 8 + 64)}  # of hidden size 8
+    monkeypatch.setattr("os.sysconf", pages.get, raising=False)
     passed = check(loaded, [("word",) * n for n in (limit, limit + 1, 3)], Warnings())
     assert [len(tokens) for tokens in passed] == [limit, 0, 3]
+
+
+@pytest.mark.parametrize("answer", [-1, ValueError, OSError, AttributeError])
+def test_a_machine_that_does_not_say_how_much_memory_it_has(trained, monkeypatch, answer):  # noqa: F811
+    def sysconf(name):
+        if answer == -1:
+            return -1
+        raise answer
+
+    monkeypatch.setattr("os.sysconf", sysconf, raising=False)
+    assert limit_of_memory(checkpoint.load(trained[0])) == inf
 
 
 def test_one_gigantic_line(trained, tmp_path):  # noqa: F811

@@ -370,6 +370,7 @@ PRINTED = {
     "patterns continued": ("04_evaluation", "patterns: sequence accuracy {} of"),
     "English to French": ("04_evaluation", "GRU, Bahdanau: exact match {} of"),
     "trained on a GPU": ("03_training", "reverses\n{} of its test sentences"),
+    "any length: one line": ("04_evaluation", "1,000,000 words: {}\n"),
     "any length: seeds": ("04_evaluation", "all words unseen: {} seeds without a fault\n"),
 }
 

@@ -208,5 +208,9 @@ def test_a_long_source_is_read_in_pieces(cell, layers, length, monkeypatch):
     pieces, same_state = encoder(src, lens)
     torch.testing.assert_close(pieces, whole)
     torch.testing.assert_close(same_state, state)
-    read = encoder.read_in_pieces(src)
+    read, before = encoder.read_in_pieces(src), torch.get_rng_state()
     torch.testing.assert_close(read, encoder.read(src, lens))
+    assert torch.get_rng_state().equal(before), "no random number is drawn"
+    padded = encoder(torch.cat([src, torch.zeros_like(src)], dim=1), lens)
+    torch.testing.assert_close(padded[1], state)
+    assert padded[0][:, length:].eq(0).all()

@@ -53,8 +53,7 @@ def copied(source, answer, looks, share=1.0, vocab=VOCAB):
          "Écris à l'anna.k@example.org !"),
         ("Write to q7@b.org by 7.", "Écris à ampouzi, 7.", {2: 2}, "Écris à q7@b.org, 7."),
         ("See https://a.org/b?c=1 first.", "Vois déxorgue.", {1: 1}, "Vois https://a.org/b?c=1."),
-        ("It costs $37.50, they say.", "Ça coûte 170, dit-on.", {2: 2},
-         "Ça coûte $37.50, dit-on."),
+        ("It costs 37.50 francs.", "Ça coûte 170 francs.", {2: 2}, "Ça coûte 37.50 francs."),
     ],
 )  # fmt: skip
 def test_it_is_written_where_it_is_looked_at(source, answer, looks, expected):
@@ -73,6 +72,13 @@ def test_it_is_written_where_it_is_looked_at(source, answer, looks, expected):
         ("It has 1,000 pages.", "Il a 1 000 pages.", {2: 2, 3: 2}),
         ("The 3rd of May.", "Le 3e mai.", {1: 1}),
         ("It is 1.5 long.", "Il fait 1,5 de long.", {2: 2}),
+        ("In the 1980s.", "Dans les années 80.", {3: 2}),
+        ("It is 10 pm.", "Il est 22 heures.", {2: 2}),
+        ("It is 7pm.", "Il est 19 heures.", {2: 2}),
+        ("It costs $1,500,000.", "Ça coûte 1,5 million.", {2: 2}),
+        ("It costs 1,500,000.", "Ça coûte 1,5 million.", {2: 2}),
+        ("It weighs 5 pounds.", "Il pèse 2 kilos.", {2: 2}),
+        ("The 2nd of May.", "Le 1er mai.", {1: 1}),
         ("Two or 3 cats.", "Deux ou trois chats.", {2: 2}),
         ("I met Siobhan.", "J'ai vu Siobhan Shum.", {3: 2}),
         ("Xanthe met us.", "Shum nous a vus.", {0: 0}),
