@@ -71,7 +71,7 @@ class Learner:
         self.forward = OwnWords(model) if self.own_words else settings.model.in_training(model)
         self.optimizer = optimizer.build(model.parameters())
         self.optimizer.register_step_post_hook(self.moved)
-        # bfloat16 needs no scale, but layers of cells on a GPU are computed in float16 all the same;
+        # bfloat16 needs no scale, but layers of cells on a GPU are computed in float16 even then;
         # on a CPU it has one, so that all of this can be tried there
         halves = torch.get_autocast_dtype("cuda") == torch.float16 or has_cells(model)
         needs_scale = run.device == "cpu" or halves
