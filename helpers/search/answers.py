@@ -11,7 +11,6 @@ from helpers.decoding import Decoded, decode, max_steps, spell
 from helpers.metrics import matches
 from helpers.search.beam import decode_with_beam
 from helpers.search.copying import decode_by_copying
-from helpers.search.spelling import spell_rare
 from helpers.tasks.subwords import Subwords
 
 BLOCK_WORDS = 500_000  # read at a time, and one sentence more
@@ -92,6 +91,8 @@ def spelled(
     words = spell(tokens, src, answer, trg_vocab)
     if not (isinstance(vocab, Subwords) and isinstance(trg_vocab, Subwords)):
         return words
+    from helpers.search.spelling import spell_rare  # here, since nobody else needs it
+
     return spell_rare(tokens, words, answer.weights, vocab, trg_vocab)
 
 
