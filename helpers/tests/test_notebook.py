@@ -53,6 +53,7 @@ def page():
 
 
 def test_a_figure_its_alternative_text_and_its_caption(page):
+    plt.close("all")  # those of other tests
     fig, _ = plt.subplots()
     show_figure(fig, "2.3", "Weights of one sentence.", "A heatmap with a dark diagonal.")
     picture, caption = page.call_args_list
