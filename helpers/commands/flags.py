@@ -18,6 +18,7 @@ from helpers.runs.settings import DEFAULTS, KINDS, RunSettings
 from helpers.tasks import TASKS
 
 PICTURES = ".png", ".pdf", ".svg"
+DEVICES = "auto", *RunSettings.__dataclass_fields__["device"].metadata["options"]
 
 
 def train(parser: Parser) -> None:
@@ -72,14 +73,18 @@ def evaluate(parser: Parser) -> None:
 
 
 def reverse(parser: Parser) -> None:
-    """Reverse sentences: the arguments, or else the lines of standard input, 500 at a time."""
+    """Reverse sentences: the arguments, or else the lines of standard input, at most 500 at a
+    time.
+    """
     add_sentences(parser)
     add_checkpoint(parser, "words-location, or else words")
     add_heatmap(parser)
 
 
 def translate(parser: Parser) -> None:
-    """Translate sentences: the arguments, or else the lines of standard input, 500 at a time."""
+    """Translate sentences: the arguments, or else the lines of standard input, at most 500 at a
+    time.
+    """
     add_sentences(parser)
     add_checkpoint(parser, "translate")
     add_heatmap(parser)
@@ -137,7 +142,7 @@ def add_setting(section, name: str, kinds: dict[str, type[Group]]) -> None:
         help += f", with {other} {several}"
     options = {"type": spec.type, "metavar": "X"}
     if name == "device":
-        options = {"choices": ("auto", *spec.metadata["options"])}
+        options = {"choices": DEVICES}
     elif name == "amp":
         options = {"action": argparse.BooleanOptionalAction}
     elif "options" in spec.metadata:
@@ -182,12 +187,8 @@ def add_checkpoint(parser: Parser, folders: str, several: bool = False) -> None:
         metavar="N",
         help="beginnings kept in a beam search (default: 1, greedy)",
     )
-    parser.add_argument(
-        "--device",
-        choices=("auto", "cpu", "cuda"),
-        default="auto",
-        help="where to compute (default: auto)",
-    )
+    help = "where to compute (default: auto)"
+    parser.add_argument("--device", choices=DEVICES, default="auto", help=help)
 
 
 def add_heatmap(parser: Parser) -> None:

@@ -30,7 +30,7 @@ def has_half(device: str) -> bool:
 
 def use_half(device: str) -> None:
     """Lets mixed precision multiply in `bfloat16` on a GPU that has it: with the exponents of 32
-    bits, it needs no scale for its gradients. Elsewhere torch chooses.
+    bits, what it multiplies needs no scale. Elsewhere torch chooses.
     """
     if device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
         torch.set_autocast_dtype(device, torch.bfloat16)

@@ -45,12 +45,9 @@ def copy_search(model: nn.Module, src: Tensor, src_lens: Tensor, side: int = SID
         _, _, (*hidden, weights, _, _, _) = model.step(ids, (*hidden, before, *parts))
         return seen.gather(1, weights.argmax(dim=1, keepdim=True)), hidden
 
-    start, lens, limits = (
-        0 * rows,
-        framed_lens.unsqueeze(1),
-        max_steps(model, src_lens).unsqueeze(1),
-    )
-    ids, last, done, steps, width = torch.full_like(src_lens, BOS), start - 1, start > 0, 0, size
+    start, lens = torch.zeros_like(rows), framed_lens.unsqueeze(1)
+    limits, done = max_steps(model, src_lens).unsqueeze(1), torch.zeros_like(rows, dtype=torch.bool)
+    ids, last, steps, width = torch.full_like(src_lens, BOS), start - 1, 0, size
     # made at once: a small tensor kept from each step would scatter over the memory of the large
     all_places = src.new_zeros(len(src), int(limits.max()))
     with tqdm(desc="words", total=size - 2, ncols=70, delay=DELAY, leave=False) as bar:

@@ -243,29 +243,10 @@ def test_the_points_add_up():
         assert f"`{function.__qualname__}`" in brief
 
 
-def lenient(source):
-    """Code whose asserts are evaluated, and may fail."""
-    tree = ast.parse(source)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Assert):
-            node.test = ast.BoolOp(ast.Or(), [node.test, ast.Constant(True)])
-    return ast.unparse(tree)
-
-
 @pytest.mark.slow
 def test_the_pages_run_with_the_solution(tmp_path):
-    """From page 3 on with a third of the sentences: what is asserted of a trained model then need
-    not hold. It is asserted by the same cells of the notebooks, whose model has read all.
-    """
     shutil.copytree(ROOT / "helpers", tmp_path / "helpers",
                     ignore=shutil.ignore_patterns("__pycache__"))  # fmt: skip
-    fewer, trained = ("grammar.sentences(2400)", "grammar.sentences(800)"), False
     for name in NAMES:
-        short = nbformat.reads(json.dumps(page(name)), as_version=4)
-        for cell in short.cells:
-            cell.source = cell.source.replace(*fewer) if name >= NAMES[2] else cell.source
-            trained |= cell.id == "a656dd08"  # trains the model
-            if trained and cell.cell_type == "code":
-                cell.source = lenient(cell.source)
-        execute(short, tmp_path / f"{name}.ipynb")
-    assert trained and (tmp_path / "attention_heatmap.png").exists()
+        execute(nbformat.reads(json.dumps(page(name)), as_version=4), tmp_path / f"{name}.ipynb")
+    assert (tmp_path / "attention_heatmap.png").exists()
