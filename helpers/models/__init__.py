@@ -108,7 +108,7 @@ class RecurrentSettings(ModelSettings):
     def in_training(self, model: "nn.Module") -> "nn.Module":
         from helpers.runs.fused import Fused
 
-        loops = (self.cell, self.attention, self.layers) == ("gru", "bahdanau", 1)
+        loops = (self.cell, self.layers) == ("gru", 1) and self.attention != "location"
         return Fused(model) if loops else model
 
 

@@ -73,21 +73,22 @@ def last_first(*parts: Tensor, dim: int = 0) -> Iterator[tuple[Tensor, ...]]:
     return zip(*(reversed(part.unbind(dim)) for part in parts), strict=True)
 
 
-class EncoderLoop(torch.autograd.Function):
-    """The steps of the encoder, both directions side by side. On padding the state is 0.
+class GRULoop(torch.autograd.Function):
+    """The steps of a GRU that looks at nothing but words: of the encoder, its D = 2 directions side
+    by side, or of a decoder without attention, D = 1. On padding the state is 0.
 
-    Takes the words' share of the gates (2, S, B, 3H), for n, r and z, the matrices (2, 3H, H)
-    and biases (2, 1, 3H) of the state's share, for r, z and n, and 1 for each word, 0 for padding
-    (2, S, B, 1). Returns the states after each token (2, S, B, H). All that has an S begins with
-    the first place of the source in one direction, and with the last one in the other.
+    Takes the words' share of the gates (D, S, B, 3H), for n, r and z, the first state (D, B, H),
+    the matrices (D, 3H, H) and biases (D, 1, 3H) of the state's share, for r, z and n, and 1 for
+    each word, 0 for padding (D, S, B, 1). Returns the states after each token (D, S, B, H). All
+    that has an S begins with the first place in one direction, and with the last in the other.
     """
 
     @staticmethod
     @custom_fwd(device_type="cpu", cast_inputs=torch.float32)
-    def forward(ctx, words, weight, bias, real):
-        states, kept = [words.new_zeros(2, words.size(2), weight.size(2))], []
+    def forward(ctx, words, state, weight, bias, real):
+        states, kept = [state], []
         for x, is_word in zip(words.unbind(1), real.unbind(1), strict=True):
-            h = torch.baddbmm(bias, states[-1], weight.transpose(1, 2))  # (2, B, 3H)
+            h = torch.baddbmm(bias, states[-1], weight.transpose(1, 2))  # (D, B, 3H)
             state, kept_of_step = gru_cell(x, h, states[-1])
             states.append(state.mul_(is_word))
             kept.append(kept_of_step)
@@ -109,12 +110,14 @@ class EncoderLoop(torch.autograd.Function):
         for d_new, is_word, factors, d_old, d_of_h in last_first(*parts, dim=1):
             factors.mul_((d_state + d_new).mul_(is_word).unsqueeze(2))  # now they are gradients
             d_state = torch.baddbmm(d_old, d_of_h, weight)
-        d_h = d_h.flatten(1, 2)  # (2, S * B, 3H)
-        return d_x, d_h.transpose(1, 2) @ before.flatten(1, 2), d_h.sum(dim=1, keepdim=True), None
+        d_h = d_h.flatten(1, 2)  # (D, S * B, 3H)
+        d_weight, d_bias = d_h.transpose(1, 2) @ before.flatten(1, 2), d_h.sum(dim=1, keepdim=True)
+        return d_x, d_state, d_weight, d_bias, None
 
 
 class DecoderLoop(torch.autograd.Function):
-    """The steps of the decoder, with additive attention.
+    """The steps of the decoder, with additive attention, or with that of Luong: without a vector of
+    the score the energies are the products of query and keys.
 
     tanh(y) = 2 sigmoid(2y) - 1, and a constant leaves a softmax as it is: so the energies are here
     those of a sigmoid, which is computed faster, and query, keys and score come doubled. The values
@@ -125,9 +128,9 @@ class DecoderLoop(torch.autograd.Function):
     Takes the words' share of the gates (T, B, 3H), keys (B, S, A), values (B, S, 3H), the gates of
     both in the order n, r, z (see `gru_cell`), the first state (B, H), matrix (3H + A, H) and
     biases (3H + A,) of the state's share, for r, z and n, and of the query, the vector of the score
-    (A,), a penalty for each place (B, S): 0, or -inf where there is no word, and the factors of
-    dropout in the query (T, B, H), or None. Returns the states (T, B, H) and the attention weights
-    (T, B, S).
+    (A,), or None, a penalty for each place (B, S): 0, or -inf where there is no word, and the
+    factors of dropout in the query (T, B, H), or None. Returns the states (T, B, H) and the
+    attention weights (T, B, S).
     """
 
     @staticmethod
@@ -143,8 +146,13 @@ class DecoderLoop(torch.autograd.Function):
                 h = torch.addmm(bias[:gates], states[-1], weight[:gates].t())
                 given = states[-1] * dropped[t]
                 query = torch.addmm(bias[gates:], given, weight[gates:].t())
-            hidden = (query.unsqueeze(1) + keys).sigmoid_()  # (B, S, A)
-            energy = torch.addmv(penalties, hidden.flatten(0, 1), score)  # (B * S,)
+            query = query.unsqueeze(1)  # (B, 1, A)
+            if score is None:
+                hidden = query
+                energy = torch.baddbmm(penalty.unsqueeze(1), query, keys.transpose(1, 2))
+            else:
+                hidden = (query + keys).sigmoid_()  # (B, S, A)
+                energy = torch.addmv(penalties, hidden.flatten(0, 1), score)  # (B * S,)
             alpha = energy.view_as(penalty).softmax(dim=1).unsqueeze(1)  # (B, 1, S)
             x = torch.baddbmm(word, alpha, values).squeeze(1)  # (B, 3H)
             state, kept_of_step = gru_cell(x, h, states[-1])
@@ -166,7 +174,7 @@ class DecoderLoop(torch.autograd.Function):
         kept, all_hidden = kept[:3], kept[3:]
         size, before, turned = states.size(2), states[:-1], values.transpose(1, 2)  # (B, 3H, S)
         gates, masks = 3 * size, before if dropped is None else dropped  # any, if not used
-        d = keys.new_empty(*before.shape[:2], 5 * size + len(score))  # (T, B, 5H + A)
+        d = keys.new_empty(*before.shape[:2], 5 * size + keys.size(2))  # (T, B, 5H + A)
         d_cell, d_query = d.tensor_split([5 * size], dim=2)
         gru_slopes(before, *kept, out=d_cell)  # at first, factors
         d_words, d_h_and_query = d[..., size : 4 * size], d[..., 2 * size :]  # they overlap
@@ -175,15 +183,19 @@ class DecoderLoop(torch.autograd.Function):
         parts = all_alpha, *rows, d_states, d_cell, d[..., :size], d_h_and_query, masks
         steps = zip(reversed(all_hidden), last_first(*parts), strict=True)
         d_state, d_keys = torch.zeros_like(states[0]), torch.zeros_like(keys)
-        d_score = keys.new_zeros(len(keys), 1, len(score))
+        d_score = keys.new_zeros(len(keys), 1, keys.size(2))
         for hidden, (alpha, d_alpha, d_x, d_q, d_new, factors, d_old, d_of_h, kept) in steps:
             factors.mul_((d_state + d_new).unsqueeze(1))  # now they are gradients
             d_alpha = torch.baddbmm(d_alpha, d_x, turned)  # (B, 1, S)
             d_energy = softmax_backward(d_alpha, alpha, -1, alpha.dtype)  # (B, 1, S)
-            d_score.baddbmm_(d_energy, hidden)
-            slope = torch.addcmul(hidden, hidden, hidden, value=-1)  # of the sigmoid (B, S, A)
-            d_keys.addcmul_(slope, d_energy.transpose(1, 2))  # times the score, see below
-            torch.mul(torch.bmm(d_energy, slope), score, out=d_q)
+            if score is None:  # what is hidden is the query (B, 1, A)
+                torch.bmm(d_energy, keys, out=d_q)
+                d_keys.addcmul_(hidden, d_energy.transpose(1, 2))
+            else:
+                d_score.baddbmm_(d_energy, hidden)
+                slope = torch.addcmul(hidden, hidden, hidden, value=-1)  # of the sigmoid (B, S, A)
+                d_keys.addcmul_(slope, d_energy.transpose(1, 2))  # times the score, see below
+                torch.mul(torch.bmm(d_energy, slope), score, out=d_q)
             if dropped is None:
                 d_state = torch.addmm(d_old, d_of_h, weight)
             else:
@@ -194,8 +206,9 @@ class DecoderLoop(torch.autograd.Function):
         d_weight, d_bias = d_h_and_query.t() @ before.flatten(0, 1), d_h_and_query.sum(dim=0)
         if dropped is not None:
             d_weight[gates:] = d_query.flatten(0, 1).t() @ (before * dropped).flatten(0, 1)
-        d_score = d_score.sum(dim=(0, 1))
-        return d_words, d_keys * score, d_values, d_state, d_weight, d_bias, d_score, None, None
+        d_score = None if score is None else d_score.sum(dim=(0, 1))
+        d_keys = d_keys if score is None else d_keys * score
+        return d_words, d_keys, d_values, d_state, d_weight, d_bias, d_score, None, None
 
 
 def run_encoder(encoder: nn.Module, src: Tensor, src_lens: Tensor) -> tuple[Tensor, Tensor]:
@@ -215,7 +228,8 @@ def run_encoder(encoder: nn.Module, src: Tensor, src_lens: Tensor) -> tuple[Tens
     in_weight, in_bias = (rows.roll(weight.size(2), dims=1) for rows in (in_weight, in_bias))
     words = torch.baddbmm(in_bias.unsqueeze(1), emb.flatten(1, 2), in_weight.transpose(1, 2))
     words, real = words.unflatten(1, real.shape[1:]), real.unsqueeze(3).to(words.dtype)
-    forth, back = EncoderLoop.apply(words, weight, bias.unsqueeze(1), real)  # (S, B, H) each
+    first = words.new_zeros(2, len(src), weight.size(2))
+    forth, back = GRULoop.apply(words, first, weight, bias.unsqueeze(1), real)  # (S, B, H) each
     enc_outputs = torch.cat([forth, back.flip(0)], dim=2).transpose(0, 1)  # (B, S, 2H)
     final = torch.cat([forth[src_lens - 1, torch.arange(len(src))], back[-1]], dim=1)
     return dropout(enc_outputs), torch.tanh(encoder.bridge(final))
@@ -224,30 +238,46 @@ def run_encoder(encoder: nn.Module, src: Tensor, src_lens: Tensor) -> tuple[Tens
 def run_decoder(
     decoder: nn.Module, trg_in: Tensor, state: Tensor, enc_outputs: Tensor, mask: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """The features (B, T, ...) from which the output layer of a decoder with an `AdditiveAttention`
-    predicts the next words, and the weights (B, T, S).
+    """The features (B, T, ...) from which the output layer of a decoder predicts the next words,
+    and the weights (B, T, S), which are 0 without an attention.
     """
-    attention, dropout = decoder.attention, dropout_of(decoder)
+    dropout, keys = dropout_of(decoder), decoder.attention.project_keys(enc_outputs)  # (B, S, A)
     cell = decoder.cell if hasattr(decoder, "cell") else decoder.cells[0]
     in_weight, in_bias = (rows.roll(cell.hidden_size, 0) for rows in (cell.weight_ih, cell.bias_ih))
     of_word, of_context = in_weight.tensor_split([decoder.embedding.embedding_dim], dim=1)
     emb = dropout(decoder.embedding(trg_in.t()))  # (T, B, E)
     words = F.linear(emb, of_word, in_bias)  # (T, B, 3H)
-    keys = 2 * attention.project_keys(enc_outputs)  # (B, S, A)
-    values = F.linear(enc_outputs, of_context)  # (B, S, 3H)
-    weight = torch.cat([cell.weight_hh, 2 * attention.project_query.weight])  # (3H + A, H)
-    bias = F.pad(cell.bias_hh, (0, keys.size(2)))  # (3H + A,), zeros for the query
-    score = 2 * attention.score.weight.squeeze(0)  # (A,)
-    penalty = torch.zeros_like(values[..., 0]).masked_fill(~mask, -torch.inf)  # (B, S)
-    dropped = None
-    if dropout.training and dropout.p:  # 0 for what is dropped of each query (T, B, H)
-        dropped = dropout(emb.new_ones(*emb.shape[:2], cell.hidden_size))
-    given = (words, keys, values, state, weight, bias, score, penalty, dropped)
-    states, weights = (steps.transpose(0, 1) for steps in DecoderLoop.apply(*given))
-    features = [states, weights @ enc_outputs]  # (B, T, H) and (B, T, 2H)
+    if keys.size(2) == 0:  # nothing to look at
+        real = torch.ones_like(words[..., :1])
+        given = words, state, cell.weight_hh, cell.bias_hh.unsqueeze(0), real
+        (states,) = GRULoop.apply(*(part.unsqueeze(0) for part in given))
+        weights = words.new_zeros(*trg_in.shape, mask.size(1))
+        features = [states.transpose(0, 1)]
+    else:
+        keys, query_weight, score = scorer(decoder.attention, keys)
+        values = F.linear(enc_outputs, of_context)  # (B, S, 3H)
+        weight = torch.cat([cell.weight_hh, query_weight])  # (3H + A, H)
+        bias = F.pad(cell.bias_hh, (0, keys.size(2)))  # (3H + A,), zeros for the query
+        penalty = torch.zeros_like(values[..., 0]).masked_fill(~mask, -torch.inf)  # (B, S)
+        dropped = None
+        if dropout.training and dropout.p:  # 0 for what is dropped of each query (T, B, H)
+            dropped = dropout(emb.new_ones(*emb.shape[:2], cell.hidden_size))
+        given = words, keys, values, state, weight, bias, score, penalty, dropped
+        states, weights = (steps.transpose(0, 1) for steps in DecoderLoop.apply(*given))
+        features = [states, weights @ enc_outputs]  # (B, T, H) and (B, T, 2H)
     if has_readout(decoder):  # which reads the word before as well
         features.append(emb.transpose(0, 1))
     return torch.cat(features, dim=2), weights
+
+
+def scorer(attention: nn.Module, keys: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+    """What `DecoderLoop` takes of an attention: the keys (B, S, A), the matrix of the query (A, H)
+    and the vector of the score (A,). The query of Luong's attention is the state itself.
+    """
+    if not hasattr(attention, "score"):
+        return keys, torch.eye(keys.size(2), dtype=keys.dtype), None
+    query_weight, score = attention.project_query.weight, attention.score.weight.squeeze(0)
+    return 2 * keys, 2 * query_weight, 2 * score
 
 
 def has_readout(decoder: nn.Module | None) -> bool:
@@ -265,7 +295,8 @@ def dropout_of(module: nn.Module) -> nn.Dropout:
 
 class Fused(nn.Module):
     """A module to call in place of a model in training: that of the assignment, or one with dropout
-    or a readout besides. It is faster on a CPU, if the two agree on a few words of the first batch.
+    or a readout besides, with Luong's attention or none. It is faster on a CPU, if the two agree on
+    a few words of the first batch.
     In all other cases, and in half precision without a readout, the model itself is called. A model
     that is changed later needs a new `Fused`; of its parts, those in the loops call no hooks.
     """

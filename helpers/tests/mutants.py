@@ -183,6 +183,21 @@ FAULTS = {  # what is wrong: the file, what stands there, and what is put in its
         "(d_state + d_new).unsqueeze(1)",
         "d_new.unsqueeze(1)",
     ),
+    "fused: no gradient of Luong's keys": (
+        "runs/fused",
+        "d_keys.addcmul_(hidden, d_energy.transpose(1, 2))",
+        "pass",
+    ),
+    "fused: no first state without attention": (
+        "runs/fused",
+        "given = words, state, cell.weight_hh",
+        "given = words, state * 0, cell.weight_hh",
+    ),
+    "fused: Luong's attention left to the model": (
+        "models/__init__",
+        'and self.attention != "location"',
+        'and self.attention == "bahdanau"',
+    ),
     "fused: never compared": (
         "runs/fused",
         "self.agrees = self.compare(",

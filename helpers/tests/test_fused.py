@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from helpers.data import collate
-from helpers.model import AdditiveAttention, Decoder, Seq2Seq, look_up
+from helpers.model import AdditiveAttention, Decoder, look_up
 from helpers.models.attentions import LocationAttention
-from helpers.runs.fused import DecoderLoop, EncoderLoop, Fused
+from helpers.runs.fused import DecoderLoop, Fused, GRULoop
 from helpers.runs.losses import LargeOutput, smoothed_cross_entropy
 from helpers.runs.sampling import OwnWords
 from helpers.runs.settings import Settings
@@ -23,6 +23,8 @@ from helpers.tests.test_models import (
     pairs,  # noqa: F401  (a fixture)
 )
 from helpers.tests.tiny import TINY, fresh_model, largest_difference, tiny_data
+
+FAST = [PLAIN, "gru luong 1", "gru luong-dot 1", "gru none 1"]  # the kinds that have fast loops
 
 
 def values_and_gradients(module, model, given):
@@ -40,17 +42,19 @@ def fused(model, given):
     module(*given)
     assert module.agrees
     refuse = mock.Mock(side_effect=AssertionError("the model was called"))
-    return module, mock.patch.object(Seq2Seq, "forward", refuse)
+    return module, mock.patch.object(type(model), "forward", refuse)
 
 
+@pytest.mark.parametrize("kind", FAST)
 @pytest.mark.parametrize("count", [4, 1])
-def test_values_and_gradients_are_those_of_the_model(count, pairs):  # noqa: F811
-    model, given = build(PLAIN), inputs(pairs[-count:])
+def test_values_and_gradients_are_those_of_the_model(kind, count, pairs):  # noqa: F811
+    model, given = build(kind), inputs(pairs[-count:])
     expected = values_and_gradients(model, model, given)
     module, alone = fused(model, given)
     with alone:
         results = values_and_gradients(module, model, given)
-    assert min(x.abs().max() for x in expected) > 1e-3, "so that there is something to compare"
+    some = [x for i, x in enumerate(expected) if i != 1 or "none" not in kind]  # weights of 0
+    assert min(x.abs().max() for x in some) > 1e-3, "so that there is something to compare"
     assert largest_difference(results, expected) < 1e-12
 
 
@@ -73,25 +77,28 @@ def test_gradients_by_finite_differences():
 
     real = torch.ones(2, 3, 2, 1, dtype=torch.float64)
     real[0, 2, 1] = real[1, 0, 1] = 0  # the second source has two words
-    of_encoder = draw(2, 3, 2, 9), draw(2, 9, 3), draw(2, 1, 9), real
-    assert torch.autograd.gradcheck(EncoderLoop.apply, of_encoder)
+    of_encoder = draw(2, 3, 2, 9), draw(2, 2, 3), draw(2, 9, 3), draw(2, 1, 9), real
+    assert torch.autograd.gradcheck(GRULoop.apply, of_encoder)
     penalty = torch.tensor([[0.0, 0.0], [0.0, -torch.inf]], dtype=torch.float64)
     shapes = ((3, 2, 9), (2, 2, 4), (2, 2, 9), (2, 3), (13, 3), (13,), (4,))
-    of_decoder = (*(draw(*shape) for shape in shapes), penalty)
+    *of_decoder, score = (draw(*shape) for shape in shapes)
     dropped = torch.tensor([0.0, 1.5, 1.5], dtype=torch.float64).expand(3, 2, 3)
     for mask in (None, dropped, dropped.roll(1, 2)):
-        assert torch.autograd.gradcheck(DecoderLoop.apply, (*of_decoder, mask))
+        for vector in (score, None):
+            given = *of_decoder, vector, penalty, mask
+            assert torch.autograd.gradcheck(DecoderLoop.apply, given)
 
 
-def test_padding_does_not_matter(pairs):  # noqa: F811
-    module, _ = fused(build(PLAIN), inputs(pairs))
+@pytest.mark.parametrize("kind", FAST)
+def test_padding_does_not_matter(kind, pairs):  # noqa: F811
+    module, _ = fused(build(kind), inputs(pairs))
     together, _ = module(*inputs(pairs))
     for i, pair in enumerate(pairs):
         alone, _ = module(*inputs([pair]))
         assert (alone[0] - together[i, : alone.size(1)]).abs().max() < 1e-12
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != PLAIN])
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in FAST])
 def test_another_model_is_called_itself(kind, pairs):  # noqa: F811
     model, given = build(kind), inputs(pairs)
     for some, other in zip(Fused(model)(*given), model(*given), strict=True):
@@ -254,7 +261,7 @@ def test_training_takes_the_fast_way():
 
 
 @pytest.mark.parametrize(
-    "changes", [{"layers": 2}, {"cell": "lstm"}, {"attention": "luong"}], ids=str
+    "changes", [{"layers": 2}, {"cell": "lstm"}, {"attention": "location"}], ids=str
 )
 def test_other_cells_and_attentions_take_no_other_way(changes):
     model = Settings.of(emb_size=4, hidden_size=4, **changes).model
@@ -270,14 +277,16 @@ class EveryThird(nn.Dropout):
         return x * kept if self.training and self.p else x
 
 
-OUTPUTS = [{"output": output, "dropout": p} for output in ("linear", "readout", "tied")
-           for p in (0.0, 0.3)]  # fmt: skip
+OUTPUTS = [{"output": output, "dropout": p, "attention": attention}
+           for output in ("linear", "readout", "tied") for p in (0.0, 0.3)
+           for attention in ("bahdanau", "luong", "luong-dot", "none")]  # fmt: skip
 
 
 @pytest.mark.parametrize("changes", OUTPUTS, ids=str)
 def test_dropout_and_readout(changes, pairs):  # noqa: F811
     torch.manual_seed(0)
-    settings = Settings.of(emb_size=6, hidden_size=5, attn_size=4, **changes).model
+    sizes = {"attn_size": 4} if changes["attention"] == "bahdanau" else {}
+    settings = Settings.of(emb_size=6, hidden_size=5, **sizes, **changes).model
     model, given = settings.build(30, 20).train(), inputs(pairs)
     for module in model.modules():
         if isinstance(module, nn.Dropout):

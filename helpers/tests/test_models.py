@@ -208,5 +208,5 @@ def test_dropout_is_at_work_in_training_alone(kind, pairs):
 def test_in_training_something_faster_may_be_called(kind):
     model = build(kind)
     called = small(kind).in_training(model)
-    assert (called is model) == (kind != PLAIN)
-    assert kind != PLAIN or called.model is model
+    fast = kind.startswith("gru") and kind.endswith("1") and "location" not in kind
+    assert called.model is model if fast else called is model

@@ -88,6 +88,9 @@ def test_in_its_plain_form_a_step_is_that_of_the_assignment(data):
     "changes, called",
     [
         ({}, Fused),
+        ({"attention": "luong"}, Fused),
+        ({"attention": "none"}, Fused),
+        ({"attention": "location"}, None),
         ({"teacher_forcing": 0.5}, OwnWords),
         ({"teacher_forcing_end": 0.5}, OwnWords),
         ({"cell": "lstm", "teacher_forcing_end": 0.5}, OwnWords),
