@@ -14,7 +14,9 @@ def stop(*_) -> None:
 if __name__ == "__main__":
     before = signal.getsignal(signal.SIGINT)  # it may be ignored
     signal.signal(signal.SIGINT, stop if before is signal.default_int_handler else before)
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "32")  # of 1,024: gigabytes
+    # what torch keeps of bfloat16 products of so many shapes each, not of 1,024: gigabytes
+    for cache in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
+        os.environ.setdefault(cache, "32")
     from helpers.commands import main
 
     sys.exit(main(ready=lambda: signal.signal(signal.SIGINT, before)))

@@ -112,30 +112,37 @@ def in_turns(*contenders: Callable[[], object], rounds: int) -> list[float]:
     return [median(times[1:]) for times in seconds]
 
 
-def random_pairs(count: int, shortest: int, longest: int) -> list[Pair]:
+def random_pairs(count: int, shortest: int, longest: int, vocab: int = VOCAB) -> list[Pair]:
     """Sentences of random ids and lengths, and the same in reverse."""
     rng = random.Random(1)
-    ids = range(len(SPECIALS), VOCAB)
+    ids = range(len(SPECIALS), vocab)
     sources = (rng.choices(ids, k=rng.randint(shortest, longest)) for _ in range(count))
     return [(src, src[::-1]) for src in sources]
 
 
+def eight(settings: Settings, *kind: int, bucket: bool = True) -> list[Batch]:
+    """Batches of sentences of a `kind`: shortest, longest and, if it is not `VOCAB`, vocabulary."""
+    pairs = random_pairs(8 * settings.run.batch_size, *kind)
+    return list(batches(pairs, settings.run.batch_size, seed=1, epoch=1, bucket=bucket))
+
+
 def training(
-    settings: Settings, shortest: int, longest: int, dtype: torch.dtype, bucket: bool
+    settings: Settings,
+    shortest: int,
+    longest: int,
+    dtype: torch.dtype,
+    bucket: bool,
+    vocab: int = VOCAB,
 ) -> float:
     """How many times as long the textbook takes for the same sentences: in the same batches, of
     similar length, or else, without `bucket`, in batches put together at random, as in tutorials.
     """
     set_up(settings.run.seed)
-    pairs = random_pairs(8 * settings.run.batch_size, shortest, longest)
-    model = build_model(VOCAB, VOCAB)
+    model = build_model(vocab, vocab)
     slow = TextbookLearner(Textbook(model).to(dtype), settings)
     fast = Learner(model.to(dtype), settings, steps=10_000)
-    theirs, ours = (
-        batches(pairs, settings.run.batch_size, seed=1, epoch=1, bucket=sort)
-        for sort in (bucket, True)
-    )
-    return ratio(slow.step, theirs, fast.step, ours)
+    kind = settings, shortest, longest, vocab
+    return ratio(slow.step, eight(*kind, bucket=bucket), fast.step, eight(*kind))
 
 
 def loops(settings: Settings, shortest: int, longest: int, dtype: torch.dtype) -> float:
@@ -143,25 +150,49 @@ def loops(settings: Settings, shortest: int, longest: int, dtype: torch.dtype) -
     training, in the same batches and with all else the same.
     """
     set_up(settings.run.seed)
-    pairs = random_pairs(8 * settings.run.batch_size, shortest, longest)
     model = build_model(VOCAB, VOCAB).to(dtype)
     plain, fast = (Learner(copy.deepcopy(model), settings, steps=10_000) for _ in range(2))
-    plain.forward = plain.model
-    same = list(batches(pairs, settings.run.batch_size, seed=1, epoch=1))
+    plain.forward, same = plain.model, eight(settings, shortest, longest)
     return ratio(plain.step, same, fast.step, same)
 
 
 def precision(settings: Settings, shortest: int, longest: int) -> float:
     """How many times as long training in float64 takes as in float32, in the same batches."""
     set_up(settings.run.seed)
-    pairs = random_pairs(8 * settings.run.batch_size, shortest, longest)
-    model = build_model(VOCAB, VOCAB)
+    model, same = build_model(VOCAB, VOCAB), eight(settings, shortest, longest)
     double, single = (
         Learner(copy.deepcopy(model).to(dtype), settings, steps=10_000)
         for dtype in (torch.float64, torch.float32)
     )
-    same = list(batches(pairs, settings.run.batch_size, seed=1, epoch=1))
     return ratio(double.step, same, single.step, same)
+
+
+def threads(settings: Settings, shortest: int, longest: int) -> float:
+    """How many times as long training in float32 takes on one thread as on two, in the same
+    batches.
+    """
+    set_up(settings.run.seed)
+    same = eight(settings, shortest, longest)
+    learner = Learner(build_model(VOCAB, VOCAB).float(), settings, steps=10_000)
+
+    def step(batch: Batch, count: int) -> None:
+        torch.set_num_threads(count)
+        learner.step(batch)
+
+    return ratio(partial(step, count=1), same, partial(step, count=2), same)
+
+
+def output_layer(settings: Settings, vocab: int) -> float:
+    """How many times as long training in float32 takes with the one output layer of the model of
+    the assignment as with a readout that is tied to the target embedding, in the same batches.
+    """
+    set_up(settings.run.seed)
+    same = eight(settings, 3, 12, vocab)
+    linear, tied = (
+        Learner(chosen.model.build(vocab, vocab).float(), chosen, steps=10_000)
+        for chosen in (settings, settings.having(output="tied"))
+    )
+    return ratio(linear.step, same, tied.step, same)
 
 
 def ratio(
@@ -269,7 +300,8 @@ def words_per_second(device: str, size: int, batch_size: int) -> Iterator[tuple[
         chosen = settings.having(amp=dtype is not None)
         with halves(device, dtype):
             steps[f"ours, {name}"] = Learner(copy.deepcopy(model), chosen, steps=10_000).step
-    same = list(batches(random_pairs(4 * batch_size, 3, 12), batch_size, seed=1, epoch=1))
+    pairs = random_pairs(4 * batch_size, 3, 12, VOCAB)
+    same = list(batches(pairs, batch_size, seed=1, epoch=1))
 
     def all_batches(step: Callable[[Batch], object], dtype: torch.dtype | None) -> None:
         with halves(device, dtype):
@@ -320,10 +352,16 @@ def on_cpu() -> Iterator[tuple[str, float]]:
                 order = "same" if bucket else "random"
                 yield f"{name}, textbook in {order} batches / ours", times
             yield f"{name}, model.py in same batches / ours", loops(settings, *lengths, dtype)
-        name = f"precision, {lengths[0]} to {lengths[1]} words"
-        yield f"{name}, float64 / float32", precision(settings, *lengths)
-    for threads, named in ((1, "one thread"), (2, "two threads")):
-        yield f"decoding, {named}, one at a time / together", decoding(settings, threads)
+        named = f"{lengths[0]} to {lengths[1]} words"
+        yield f"precision, {named}, float64 / float32", precision(settings, *lengths)
+        yield f"threads, {named}, one / two", threads(settings, *lengths)
+    for vocab in (VOCAB, 4_000, 10_000):
+        name = f"vocabulary of {vocab:,}"
+        times = training(settings, 3, 12, torch.float32, True, vocab)
+        yield f"{name}, textbook / ours", times
+        yield f"{name}, linear / tied output layer", output_layer(settings, vocab)
+    for count, named in ((1, "one thread"), (2, "two threads")):
+        yield f"decoding, {named}, one at a time / together", decoding(settings, count)
     yield "Adam, ours / torch's", adam(settings)
     for option in ("foreach", "fused"):
         yield f"Adam, ours / torch's, {option}", adam(settings, **{option: True})

@@ -122,6 +122,27 @@ def test_float64_is_above_float32(narrow, monkeypatch):
     assert types == [{torch.float64}, {torch.float32}]
 
 
+def test_one_thread_is_above_two(calls, narrow):
+    counts, whole = [], benchmark.Learner.step
+    spy = lambda self, batch: counts.append(torch.get_num_threads()) or whole(self, batch)  # noqa: E731
+    with mock.patch.object(benchmark.Learner, "step", spy):
+        assert benchmark.threads(TINY, 2, 3) == 3
+    assert counts == [1, 2] * 8
+
+
+def test_the_linear_layer_is_above_the_tied_one(monkeypatch):
+    given = {}
+    monkeypatch.setattr(benchmark, "ratio", lambda *four: given.update(four=four))
+    benchmark.output_layer(TINY.having(emb_size=4, hidden_size=4), 50)
+    linear, theirs, tied, ours = given["four"]
+    assert theirs is ours and len(ours) == 8 and max(batch.src.max() for batch in ours) > 40
+    models = [step.__self__.model for step in (linear, tied)]
+    outputs = [model.decoder.output for model in models]
+    assert [type(output).__name__ for output in outputs] == ["Linear", "Readout"]
+    assert outputs[1].words.weight is models[1].decoder.embedding.weight
+    assert {p.dtype for model in models for p in model.parameters()} == {torch.float32}
+
+
 def test_one_at_a_time_is_above_together(calls, narrow):
     assert benchmark.decoding(TINY, 2, 4) == 3
     assert calls == [*4 * [benchmark], None, benchmark, None, 2]
@@ -169,7 +190,8 @@ def test_the_names_of_all_that_is_measured(monkeypatch):
 
         return measure
 
-    for name in ("training", "loops", "precision", "decoding", "adam", "data_share"):
+    names = "training", "loops", "precision", "threads", "output_layer", "decoding", "adam"
+    for name in (*names, "data_share"):
         monkeypatch.setattr(benchmark, name, note(name))
     pool = mock.MagicMock()
     pool.return_value.__enter__.return_value.submit.return_value.result.return_value = (2.0, 3.0)
@@ -187,6 +209,11 @@ def test_the_names_of_all_that_is_measured(monkeypatch):
             assert measures[plain] == ("loops", *lengths, dtype)
         price = measures[f"precision, {named} words, float64 / float32"]
         assert price == ("precision", *lengths)
+        assert measures[f"threads, {named} words, one / two"] == ("threads", *lengths)
+    for size in (benchmark.VOCAB, 4_000, 10_000):
+        name, kind = f"vocabulary of {size:,}", (3, 12, torch.float32, True, size)
+        assert measures[f"{name}, textbook / ours"] == ("training", *kind)
+        assert measures[f"{name}, linear / tied output layer"] == ("output_layer", size)
     assert measures["decoding, one thread, one at a time / together"] == ("decoding", 1)
     assert measures["decoding, two threads, one at a time / together"] == ("decoding", 2)
     assert measures["Adam, ours / torch's"] == ("adam",)
