@@ -369,6 +369,8 @@ PRINTED = {
     "integers, exact match of the Trans": ("04_evaluation", "| Transformer | {} |"),
     "patterns continued": ("04_evaluation", "patterns: sequence accuracy {} of"),
     "English to French": ("04_evaluation", "GRU, Bahdanau: exact match {} of"),
+    "captions of Multi30k": ("04_evaluation", "BLEU {} (greedy, beam of 5)\n"),
+    "a book of 30,444": ("04_evaluation", "trained on our grammar: {} lines without a fault"),
     "trained on a GPU": ("03_training", "reverses\n{} of its test sentences"),
     "any length: one line": ("04_evaluation", "1,000,000 words: {}\n"),
     "any length: seeds": ("04_evaluation", "all words unseen: {} seeds without a fault\n"),
