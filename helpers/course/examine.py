@@ -9,11 +9,14 @@ import signal
 import subprocess
 import sys
 import zipfile
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from multiprocessing import Pipe
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import get_ident
 from time import monotonic
 from typing import NamedTuple
 
@@ -29,6 +32,7 @@ ROW_SECONDS, ALL_SECONDS = 20, 300
 ROOT = Path(__file__).parents[2]
 LARGEST = 2**20  # bytes of what one check leaves behind; the right outcomes have some thousand
 NEEDED = ("__init__.py", "checks.py", "rows.py", "runner.py")  # of this folder
+FORKS = hasattr(os, "fork") and sys.platform != "darwin"  # where libraries break in a fork
 
 
 class Result(NamedTuple):
@@ -62,12 +66,21 @@ def examine(
     """
     rows = [row for row in ROWS if row.checks and (not labels or row.label in labels)]
     deadline = monotonic() + ALL_SECONDS
-    with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
-        yield from pool.map(lambda row: try_row(sheet, files, row, deadline, user, loud), rows)
+    nurseries = defaultdict(lambda: Nursery(user, loud))  # one for each thread
+
+    def of(row: Row) -> list[Result]:
+        return try_row(sheet, files, row, deadline, nurseries[get_ident()])
+
+    try:
+        with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
+            yield from pool.map(of, rows)
+    finally:
+        for nursery in nurseries.values():
+            nursery.close()
 
 
 def try_row(
-    sheet: Sheet, files: dict[str, str], row: Row, deadline: float, user: str | None, loud: bool
+    sheet: Sheet, files: dict[str, str], row: Row, deadline: float, nursery: "Nursery"
 ) -> list[Result]:
     seconds = min(ROW_SECONDS, deadline - monotonic())
     if seconds <= 0:
@@ -78,10 +91,10 @@ def try_row(
         return lost(row, printable(str(error)) or f"too deeply nested ({type(error).__name__})")
     with folder() as place:
         try:
-            prepare(place, program, sheet.given[row.label], user)
+            prepare(place, program, sheet.given[row.label], nursery.user)
         except OSError as error:
             return lost(row, f"no place to try it: {error.strerror}")
-        end = run(place, row, seconds, user, loud)
+        end = nursery.run(place, row, seconds)
         outcomes = [read(place / f"outcome{i}.pt") for i in range(len(row.checks))]
     expected = zip(row.checks, outcomes, sheet.expected[row.label], strict=True)
     return [judge(row, check, sheet.given[row.label], came, right, end)
@@ -147,29 +160,75 @@ def prepare(place: Path, program: dict[str, str], given: list[Numbers], user: st
             shutil.chown(path, user)
 
 
-def run(place: Path, row: Row, seconds: float, user: str | None, loud: bool) -> str | None:
-    """Lets the row's process run to its end, or not; returns why it did not come that far."""
-    job = json.dumps({"label": row.label, "hidden": [] if loud else [str(ROOT), "/proc"]})
-    child = subprocess.Popen(
-        [sys.executable, "-s", "-B", "-u", "-m", "helpers.course.runner", job],
-        cwd=place,
-        env={"PATH": os.defpath, "HOME": str(place), "OMP_NUM_THREADS": "1"} | windows(),
-        stdin=subprocess.DEVNULL,
-        stdout=sys.stderr if loud else subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-        **identity(user),
-    )
-    try:
-        status = child.wait(seconds)
+class Nursery:
+    """A process that imports torch, which takes longer than most rows, and forks a child for each
+    row. No line of a student's code is run in it. Where nothing is forked, each row has a process.
+    """
+
+    def __init__(self, user: str | None, loud: bool):
+        self.user, self.loud = user, loud
+        self.process: subprocess.Popen | None = None
+
+    def run(self, place: Path, row: Row, seconds: float) -> str | None:
+        """Lets the row's process run to its end, or not; returns why it did not come that far."""
+        deadline = monotonic() + seconds
+        hidden = [] if self.loud else [str(ROOT), "/proc"]
+        job = json.dumps({"folder": str(place), "label": row.label, "hidden": hidden})
+        if self.process is None or self.process.poll() is not None:
+            self.line, stdin = Pipe()
+            with stdin:
+                self.process = self.start(place, stdin if FORKS else subprocess.DEVNULL, job)
+        child = status = None
+        try:
+            if FORKS:
+                self.line.send_bytes(job.encode())
+                child = self.answer(deadline)
+                status = self.answer(deadline)
+            else:
+                status = self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return f"stopped after {seconds:.0f} seconds"
+        except (EOFError, OSError):  # the child has killed the nursery
+            status = self.close()
+        finally:
+            if status is None or not FORKS:
+                self.close()
+            if child:
+                kill(child)
         return f"its process ended with status {status}" if status else None
-    except subprocess.TimeoutExpired:
-        return f"stopped after {seconds:.0f} seconds"
-    finally:
-        with suppress(ProcessLookupError, PermissionError, AttributeError):
-            os.killpg(child.pid, signal.SIGKILL)
-        child.kill()
-        child.wait()
+
+    def start(self, place: Path, stdin: object, job: str) -> subprocess.Popen:
+        runner = [sys.executable, "-s", "-B", "-u", "-P", "helpers/course/runner.py"]
+        return subprocess.Popen(
+            runner if FORKS else [*runner, job],
+            cwd=place,
+            env={"PATH": os.defpath, "HOME": str(place), "OMP_NUM_THREADS": "1"} | windows(),
+            stdin=stdin,
+            stdout=sys.stderr if self.loud else subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            **identity(self.user),
+        )
+
+    def answer(self, deadline: float) -> int:
+        """The number of a child, then its status. Raises TimeoutExpired, EOFError or OSError."""
+        if not self.line.poll(deadline - monotonic()):
+            raise subprocess.TimeoutExpired("runner.py", 0)
+        return int(self.line.recv_bytes())
+
+    def close(self) -> int | None:
+        """Ends the process, if there is one, and returns its status."""
+        process, self.process = self.process, None
+        if process is None:
+            return None
+        kill(process.pid)  # with a child that has no session yet
+        process.kill()
+        return process.wait()
+
+
+def kill(group: int) -> None:
+    with suppress(ProcessLookupError, PermissionError, AttributeError):
+        os.killpg(group, signal.SIGKILL)
 
 
 def identity(user: str | None) -> dict:

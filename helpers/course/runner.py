@@ -1,10 +1,11 @@
 """The process in which a student's functions run: it is given numbers, and returns numbers.
 
-    python -m helpers.course.runner JOB
+    python -P runner.py [JOB]
 
-runs in a folder of its own that holds a copy of `helpers` with the functions of one row. JOB is a
-JSON object: the label of the row, and folders that must not be read. The numbers are in given.pt;
-for each check that is done there is outcome0.pt, outcome1.pt, ...
+JOB is a JSON object: a folder that holds a copy of `helpers` with the functions of one row, in
+which the process is to run; the label of the row; and folders that must not be read. The numbers
+are in given.pt; for each check that is done there is outcome0.pt, outcome1.pt, ... Without a JOB
+the process forks a child for each one that it is sent.
 
 What a student's code must not do here is refused by an audit hook, and limits hold for memory,
 time and the size of files. That deters; it is no sandbox. Nothing of value is in this process.
@@ -16,6 +17,7 @@ import signal
 import subprocess
 import sys
 from contextlib import suppress
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import torch
@@ -108,7 +110,30 @@ def attempt(trial, numbers: dict) -> dict | str:
         return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
-def run(label: str, hidden: list[str]) -> None:
+def fork() -> str:
+    """Returns the next job, in a child; the parent tells the number of each, and its status. The
+    child's standard input is what was the line to the judge: it cannot answer for its parent.
+    """
+    line = Connection(0)
+    while True:
+        try:
+            job = line.recv_bytes()
+        except EOFError:  # no more jobs
+            sys.exit()
+        child = os.fork()
+        if child == 0:
+            os.setsid()
+            line.close()
+            os.open(os.devnull, os.O_RDONLY)  # is number 0 now
+            return job.decode()
+        line.send_bytes(b"%d" % child)
+        line.send_bytes(b"%d" % os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+
+
+def run(folder: str, label: str, hidden: list[str]) -> None:
+    os.chdir(folder)
+    os.environ["HOME"] = folder
+    sys.path.insert(0, folder)
     torch.set_default_dtype(torch.float64)
     torch.set_num_threads(1)
     place = Path.cwd()  # a student's code may go elsewhere
@@ -125,5 +150,5 @@ def run(label: str, hidden: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    job = json.loads(sys.argv[1])
-    run(job["label"], job["hidden"])
+    run(**json.loads(sys.argv[1] if sys.argv[1:] else fork()))
+    os._exit(0)  # to take torch down in good order takes longer than most rows

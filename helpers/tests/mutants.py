@@ -973,6 +973,45 @@ FAULTS = {  # what is wrong: the file, what stands there, and what is put in its
         "elif not isfinite(loss):",
         "elif False:",
     ),
+    # the processes in which rows are tried
+    "nursery: a child keeps the line": ("course/runner", "            line.close()\n", ""),
+    "nursery: a child in its session": ("course/runner", "os.setsid()", "pass"),
+    "nursery: in the folder of the first row": ("course/runner", "os.chdir(folder)", "pass"),
+    "nursery: a home of the first row": ("course/runner", 'os.environ["HOME"] = folder', "pass"),
+    "nursery: a signal is no status": (
+        "course/runner",
+        "os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])",
+        "os.WEXITSTATUS(os.waitpid(child, 0)[1])",
+    ),
+    "nursery: threads before the fork": (
+        "course/runner",
+        "    line = Connection(0)\n",
+        "    line = Connection(0)\n"
+        "    __import__('threading').Thread(target=signal.pause, daemon=True).start()\n",
+    ),
+    "nursery: missed when it dies in between": (
+        "course/examine",
+        "self.process is None or self.process.poll() is not None",
+        "self.process is None",
+    ),
+    "nursery: a new one for each row": (
+        "course/examine",
+        "if status is None or not FORKS:",
+        "if True:",
+    ),
+    "nursery: its child survives it": ("course/examine", "if child:", "if child and status == 0:"),
+    "nursery: left when all is done": (
+        "course/examine",
+        "            nursery.close()\n",
+        "            pass\n",
+    ),
+    "nursery: left when it is broken off": (
+        "course/examine",
+        """    finally:
+        for nursery in nurseries""",
+        """    except ValueError:
+        for nursery in nurseries""",
+    ),
     # on a GPU
     "GPU: a mask on the CPU": (
         "model",
@@ -1066,6 +1105,7 @@ TESTS = {  # of a file, where they are not in the one of the same name
     "tasks/subwords": ["subwords", "spelling"],
     "tasks/task": ["tasks", "reports"],
     "tasks/translation": ["tasks", "reports"],
+    "course/runner": ["examine"],
     "commands/__init__": ["cli", "reports"],
     "commands/answering": ["fake_cuda", "cli", "faults", "reports"],
     "commands/heatmap": ["fake_cuda", "cli", "reports"],
