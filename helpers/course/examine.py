@@ -162,7 +162,8 @@ def prepare(place: Path, program: dict[str, str], given: list[Numbers], user: st
 
 class Nursery:
     """A process that imports torch, which takes longer than most rows, and forks a child for each
-    row. No line of a student's code is run in it. Where nothing is forked, each row has a process.
+    row of one submission. No line of a student's code is run in it; where that runs as `user`, the
+    nursery does not, and is out of its reach. Where nothing is forked, each row has a process.
     """
 
     def __init__(self, user: str | None, loud: bool):
@@ -173,19 +174,16 @@ class Nursery:
         """Lets the row's process run to its end, or not; returns why it did not come that far."""
         deadline = monotonic() + seconds
         hidden = [] if self.loud else [str(ROOT), "/proc"]
-        job = json.dumps({"folder": str(place), "label": row.label, "hidden": hidden})
-        if self.process is None or self.process.poll() is not None:
-            self.line, stdin = Pipe()
-            with stdin:
-                self.process = self.start(place, stdin if FORKS else subprocess.DEVNULL, job)
+        job = {"folder": str(place), "label": row.label, "hidden": hidden, "user": None}
+        if FORKS:
+            job["user"] = self.user and list(numbers_of(self.user))
         child = status = None
         try:
             if FORKS:
-                self.line.send_bytes(job.encode())
-                child = self.answer(deadline)
+                child = self.fork(place, json.dumps(job), deadline)
                 status = self.answer(deadline)
             else:
-                status = self.process.wait(seconds)
+                status = self.start(place, subprocess.DEVNULL, [json.dumps(job)]).wait(seconds)
         except subprocess.TimeoutExpired:
             return f"stopped after {seconds:.0f} seconds"
         except (EOFError, OSError):  # the child has killed the nursery
@@ -197,18 +195,36 @@ class Nursery:
                 kill(child)
         return f"its process ended with status {status}" if status else None
 
-    def start(self, place: Path, stdin: object, job: str) -> subprocess.Popen:
-        runner = [sys.executable, "-s", "-B", "-u", "-P", "helpers/course/runner.py"]
-        return subprocess.Popen(
-            runner if FORKS else [*runner, job],
+    def fork(self, place: Path, job: str, deadline: float) -> int:
+        """Has a child forked, by another nursery if this one is dead; returns its number."""
+        for last in (False, True):
+            try:
+                if self.process is None or self.process.poll() is not None:
+                    self.line, stdin = Pipe()
+                    with stdin:
+                        self.start(place, stdin, [])
+                self.line.send_bytes(job.encode())
+                return self.answer(deadline)
+            except (EOFError, OSError):
+                self.close()
+                if last:
+                    raise
+        raise AssertionError
+
+    def start(self, place: Path, stdin: object, job: list[str]) -> subprocess.Popen:
+        # not the copy, which the user might have changed
+        runner = Path(__file__).with_name("runner.py") if FORKS else "helpers/course/runner.py"
+        self.process = subprocess.Popen(
+            [sys.executable, "-s", "-B", "-u", "-P", runner, *job],
             cwd=place,
             env={"PATH": os.defpath, "HOME": str(place), "OMP_NUM_THREADS": "1"} | windows(),
             stdin=stdin,
             stdout=sys.stderr if self.loud else subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
-            **identity(self.user),
+            **({} if FORKS else identity(self.user)),
         )
+        return self.process
 
     def answer(self, deadline: float) -> int:
         """The number of a child, then its status. Raises TimeoutExpired, EOFError or OSError."""
@@ -231,13 +247,19 @@ def kill(group: int) -> None:
         os.killpg(group, signal.SIGKILL)
 
 
+def numbers_of(user: str) -> tuple[int, int]:
+    """Of a user and their group."""
+    import pwd  # not on Windows
+
+    return pwd.getpwnam(user)[2:4]
+
+
 def identity(user: str | None) -> dict:
     """Options of a process that is to run as a user, with no other rights than theirs."""
     if user is None:
         return {}
-    import pwd  # not on Windows
-
-    return {"user": user, "group": pwd.getpwnam(user).pw_gid, "extra_groups": []}
+    number, group = numbers_of(user)
+    return {"user": number, "group": group, "extra_groups": []}
 
 
 def windows() -> dict[str, str]:

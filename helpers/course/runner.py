@@ -3,9 +3,10 @@
     python -P runner.py [JOB]
 
 JOB is a JSON object: a folder that holds a copy of `helpers` with the functions of one row, in
-which the process is to run; the label of the row; and folders that must not be read. The numbers
-are in given.pt; for each check that is done there is outcome0.pt, outcome1.pt, ... Without a JOB
-the process forks a child for each one that it is sent.
+which the process is to run; the label of the row; folders that must not be read; and the numbers of
+the user and group that the process is to become, if any. The numbers to compute with are in
+given.pt; for each check that is done there is outcome0.pt, outcome1.pt, ... Without a JOB the
+process forks a child for each one that it is sent.
 
 What a student's code must not do here is refused by an audit hook, and limits hold for memory,
 time and the size of files. That deters; it is no sandbox. Nothing of value is in this process.
@@ -27,6 +28,7 @@ MISSING = "not written yet"
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 REFUSED = ("os.fork", "os.exec", "os.posix_spawn", "os.spawn", "os.system", "os.kill", "pty.spawn")
 REFUSED += ("subprocess.", "socket.", "ctypes.", "signal.pthread_kill", "sqlite3.")
+REFUSED += ("resource.prlimit",)  # of another process
 CHANGES = ("os.remove", "os.rename", "os.rmdir", "os.truncate", "os.link", "os.symlink", "os.mkdir")
 CHANGES += ("os.chmod", "os.chown", "shutil.")
 
@@ -60,7 +62,9 @@ def guard(folder: Path, hidden: list[str]) -> None:
             if not all(below(path, open_to_all[:1]) for path in paths):
                 raise PermissionError(f"{event} outside the folder is refused")
 
-    for module, name in ((signal, "pidfd_send_signal"), (os, "pidfd_open")):
+    unheard = [(signal, "pidfd_send_signal"), (os, "pidfd_open"), (os, "setpriority")]
+    unheard += [(os, name) for name in dir(os) if name.startswith("sched_set")]
+    for module, name in unheard:
         if hasattr(module, name):
             delattr(module, name)  # of which no hook is told
     sys.addaudithook(hook)
@@ -130,7 +134,11 @@ def fork() -> str:
         line.send_bytes(b"%d" % os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
 
-def run(folder: str, label: str, hidden: list[str]) -> None:
+def run(folder: str, label: str, hidden: list[str], user: list[int] | None) -> None:
+    if user:
+        os.setgroups([])
+        os.setgid(user[1])
+        os.setuid(user[0])
     os.chdir(folder)
     os.environ["HOME"] = folder
     sys.path.insert(0, folder)

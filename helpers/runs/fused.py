@@ -119,11 +119,11 @@ class DecoderLoop(torch.autograd.Function):
     """The steps of the decoder, with additive attention, or with that of Luong: without a vector of
     the score the energies are the products of query and keys.
 
-    tanh(y) = 2 sigmoid(2y) - 1, and a constant leaves a softmax as it is: so the energies are here
-    those of a sigmoid, which is computed faster, and query, keys and score come doubled. The values
-    come multiplied by their matrix of the gates: one product for each source, not for each step.
-    In the products of batches (`bmm`) a vector stands on the left, as a row: on the right, as a
-    column, they take several times as long.
+    tanh(y) = 2 sigmoid(2y) - 1, and a constant leaves a softmax as it is: so the energies of
+    additive attention are here those of a sigmoid, which is computed faster, and its query, keys
+    and score come doubled. The values come multiplied by their matrix of the gates: one product for
+    each source, not for each step. In the products of batches (`bmm`) a vector stands on the left,
+    as a row: on the right, as a column, they take several times as long.
 
     Takes the words' share of the gates (T, B, 3H), keys (B, S, A), values (B, S, 3H), the gates of
     both in the order n, r, z (see `gru_cell`), the first state (B, H), matrix (3H + A, H) and
@@ -272,7 +272,8 @@ def run_decoder(
 
 def scorer(attention: nn.Module, keys: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
     """What `DecoderLoop` takes of an attention: the keys (B, S, A), the matrix of the query (A, H)
-    and the vector of the score (A,). The query of Luong's attention is the state itself.
+    and the vector of the score (A,). The query of Luong's attention is the state itself: a product
+    with 1, so that dropout and gradients are those of the others.
     """
     if not hasattr(attention, "score"):
         return keys, torch.eye(keys.size(2), dtype=keys.dtype), None

@@ -669,8 +669,8 @@ FAULTS = {  # what is wrong: the file, what stands there, and what is put in its
     ),
     "benchmark: the textbook sorts, too": (
         "commands/benchmark",
-        "for sort in (bucket, True)",
-        "for sort in (True, True)",
+        "eight(*kind, bucket=bucket), fast",
+        "eight(*kind), fast",
     ),
     "benchmark: ten times the share": (
         "commands/benchmark",
@@ -978,6 +978,28 @@ FAULTS = {  # what is wrong: the file, what stands there, and what is put in its
     "nursery: a child in its session": ("course/runner", "os.setsid()", "pass"),
     "nursery: in the folder of the first row": ("course/runner", "os.chdir(folder)", "pass"),
     "nursery: a home of the first row": ("course/runner", 'os.environ["HOME"] = folder', "pass"),
+    "command line: a large cache of products": (
+        "__main__",
+        '("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")',
+        '("ONEDNN_PRIMITIVE_CACHE_CAPACITY",)',
+    ),
+    "nursery: limits of another process": (
+        "course/runner",
+        'REFUSED += ("resource.prlimit",)',
+        "REFUSED += ()",
+    ),
+    "nursery: priority of another process": ("course/runner", ', (os, "setpriority")', ""),
+    "nursery: what was stopped runs on": (
+        "course/examine",
+        '            return f"stopped after',
+        '            child = None\n            return f"stopped after',
+    ),
+    "nursery: helpers of ours in reach": ("course/examine", '"-u", "-P",', '"-u",'),
+    "nursery: none in the place of one that died": (
+        "course/examine",
+        "for last in (False, True):",
+        "for last in (True,):",
+    ),
     "nursery: a signal is no status": (
         "course/runner",
         "os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])",
@@ -1083,7 +1105,7 @@ FAULTS = {  # what is wrong: the file, what stands there, and what is put in its
 
 
 TESTS = {  # of a file, where they are not in the one of the same name
-    "__main__": ["reports"],
+    "__main__": ["cli", "reports"],
     "data": ["data", "fake_cuda"],
     "decoding": ["decoding", "training", "reports"],
     "model": ["model", "models", "fake_cuda"],

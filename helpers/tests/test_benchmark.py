@@ -212,7 +212,8 @@ def test_the_names_of_all_that_is_measured(monkeypatch):
         assert measures[f"threads, {named} words, one / two"] == ("threads", *lengths)
     for size in (benchmark.VOCAB, 4_000, 10_000):
         name, kind = f"vocabulary of {size:,}", (3, 12, torch.float32, True, size)
-        assert measures[f"{name}, textbook / ours"] == ("training", *kind)
+        if size != benchmark.VOCAB:  # which stands above
+            assert measures[f"{name}, textbook / ours"] == ("training", *kind)
         assert measures[f"{name}, linear / tied output layer"] == ("output_layer", size)
     assert measures["decoding, one thread, one at a time / together"] == ("decoding", 1)
     assert measures["decoding, two threads, one at a time / together"] == ("decoding", 2)

@@ -2,6 +2,7 @@
 
 import io
 import os
+import runpy
 import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
@@ -527,6 +528,17 @@ def test_dropout_in_parts_of_a_batch_is_one_line(tmp_path):
 def test_standard_input_that_is_not_text(trained):
     _, err = run("reverse", "--checkpoint", trained[0], stdin=b"\xff\n", status=2)
     assert "not UTF-8" in err and err.count("\n") == 1
+
+
+def test_torch_keeps_few_products_of_a_shape(monkeypatch):
+    """It would keep so many that training in half precision takes gigabytes more."""
+    caches = "ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"
+    for name in caches:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(sys, "argv", ["helpers", "--help"])
+    with pytest.raises(SystemExit):
+        runpy.run_module("helpers", run_name="__main__")
+    assert [os.environ.pop(name) for name in caches] == ["32", "32"]
 
 
 def test_as_a_process(trained):

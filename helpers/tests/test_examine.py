@@ -11,6 +11,7 @@ import torch
 
 from helpers.course import examine as examination
 from helpers.course.examine import Nursery, examine
+from helpers.course.grading import nobody
 from helpers.course.rows import BY_LABEL
 from helpers.course.sheet import make_sheet
 from helpers.tests.test_course_faults import FIND, NAMES, RIGHT, examined, losses, rewritten
@@ -56,11 +57,13 @@ def soon(condition) -> bool:
 
 
 def ended(number: int) -> bool:
+    """Whether a process has ended, whoever may still have to take note of it."""
     try:
         os.kill(number, 0)
-    except ProcessLookupError:
+        state = Path("/proc", str(number), "stat")
+        return state.exists() and state.read_text().rpartition(")")[2].split()[0] == "Z"
+    except (ProcessLookupError, FileNotFoundError):
         return True
-    return False
 
 
 def test_a_child_leaves_the_same_bits_as_a_process_of_its_own(sheet, started, monkeypatch):
@@ -120,13 +123,76 @@ here = os.getcwd()
 others = [name for name, module in sys.modules.items() if name.startswith("helpers")
           and not module.__spec__.origin.startswith(here)]
 places = os.environ["HOME"] == sys.path[0] == here
-raise ValueError(os.getsid(0) == os.getpid(), places, others, sys.stdin.read())""",
+ours = [path for path in sys.path if path.endswith("course")]
+raise ValueError(os.getsid(0) == os.getpid(), places, others + ours, sys.stdin.read())""",
     }
     came = examined(sheet, with_bodies(bodies), ["A4", "A11", "A6", "A12"])
     assert came["A4"][0].came == "came ValueError: [1, 2]"
     assert came["A6"][0].came == "its process ended with status -6"
     assert came["A11"][0].came == "came ValueError: (True, True, [], '')"
     assert losses(came["A12"]) == [] and len(started) == 1
+
+
+REACHES = {
+    "limits": "import resource\nresource.prlimit(os.getppid(), resource.RLIMIT_FSIZE, (0, 0))",
+    "priority": "os.setpriority(os.PRIO_PROCESS, os.getppid(), 19)",
+    "scheduler": "os.sched_setscheduler(os.getppid(), os.SCHED_IDLE, os.sched_param(0))",
+}
+
+
+@pytest.mark.parametrize("what", REACHES)
+def test_a_child_cannot_reach_for_what_the_next_one_inherits(sheet, started, what):
+    came = examined(sheet, with_bodies({"A4": REACHES[what]}), ["A4", "A6"])
+    assert "refused" in came["A4"][0].came or "AttributeError" in came["A4"][0].came
+    assert losses(came["A6"]) == [] and len(started) == 1
+
+
+def test_a_nursery_that_dies_before_it_has_a_child(sheet, started, monkeypatch):
+    """The row is given to another one."""
+    killed, send = [], Nursery.answer
+
+    def deadly(nursery, deadline):
+        if not killed:
+            killed.append(nursery.process.pid)
+            os.kill(killed[0], signal.SIGKILL)
+            nursery.line.close()
+        return send(nursery, deadline)
+
+    monkeypatch.setattr(Nursery, "answer", deadly)
+    came = examined(sheet, RIGHT, ["A6", "A11"])
+    assert not any(map(losses, came.values())) and len(started) == 2
+
+
+def test_what_was_stopped_is_not_left_running(sheet, started, monkeypatch, tmp_path):
+    numbers, answer = [], Nursery.answer
+
+    def noted(nursery, deadline):
+        numbers.append(answer(nursery, deadline))
+        if len(numbers) == 1:  # from now on the time is short
+            assert soon(lambda: [*tmp_path.glob("*/busy")])
+        return numbers[-1]
+
+    def answered(nursery, deadline):
+        return noted(nursery, deadline if not numbers else time.monotonic())
+
+    monkeypatch.setattr(Nursery, "answer", answered)
+    busy = "import time\nPath('busy').touch()\ntime.sleep(1000)"
+    came = examined(sheet, with_bodies({"A6": busy}), ["A6"])
+    assert came["A6"][0].came == "stopped after 100 seconds" and len(numbers) == 1
+    assert soon(lambda: ended(numbers[0]))
+
+
+def test_a_child_is_another_user_than_the_nursery(sheet, started, monkeypatch):
+    if nobody() is None:
+        pytest.skip("only root can become a user without rights, if that can run Python")
+    monkeypatch.setattr(tempfile, "tempdir", "/tmp")  # where that user can go
+    number = examination.numbers_of("nobody")[0]
+    body = "raise ValueError(os.getuid(), os.getgroups(), os.access(os.getcwd(), os.W_OK))"
+    of_all = examine(sheet, with_bodies({"A6": body}), ["A6"], user="nobody")
+    assert next(of_all)[0].came == f"came ValueError: ({number}, [], True)"
+    status = Path("/proc", str(started[0].pid), "status").read_text()
+    assert "Uid:\t0\t" in status
+    assert not [*of_all]
 
 
 @pytest.mark.parametrize("end", [GeneratorExit, KeyboardInterrupt])

@@ -396,5 +396,13 @@ def test_the_translations_in_the_readme_are_those_of_notebook_4():
     assert all(f'"{sentence}"' in sources for sentence in re.findall('"(.+?)"', given))
 
 
+def test_what_the_notebooks_read_is_handed_on_with_them():
+    """The stored results, which are among files that are not."""
+    kept = (ROOT / ".gitignore").read_text()
+    read = {name for notebook in NAMES for cell in code_cells(notebook)
+            for name in re.findall(r'"(results/[\w.]+)"', cell.source)}  # fmt: skip
+    assert len(read) > 7 and all(f"!{name}\n" in kept and (ROOT / name).exists() for name in read)
+
+
 def test_every_result_in_the_readme_is_checked():
     assert PRINTED and len(re.findall(r"^\|.*\| 0\d_\w+ \|$", readme(), re.M)) == len(PRINTED)
