@@ -101,6 +101,12 @@ def train_model(
     sizes = ", ".join(f"{len(part)} {name}" for name, part in data.pairs._asdict().items())
     log(f"pairs: {sizes}; vocabulary: {len(data.vocab)} and {len(data.trg_vocab)} symbols")
     training = Run(model, data, settings, saved, corpus=corpus)
+    steps = training.steps * settings.run.epochs
+    if steps < 2 * settings.optimizer.warmup:
+        log(
+            f"warning: {steps} steps are few for a learning rate that rises for "
+            f"{settings.optimizer.warmup}: give more --epochs or fewer --batch-tokens"
+        )
     log_dir = args.log_dir or default_log_dir(folder)
     started = time.perf_counter()
     report = partial(print, flush=True)  # each line when it is known, also in a file or a pipe

@@ -41,13 +41,15 @@ def run(args: argparse.Namespace) -> None:
     folder, table = args.csv.parent / args.csv.stem, read_table(args.csv)
     sheet, user = make_sheet(args.seed, SETS), nobody()
     if user is None and hasattr(os, "geteuid") and os.geteuid() == 0:
-        print("students' code runs as root: better grade in a container", file=sys.stderr)
+        why = f"the user nobody cannot run {sys.executable} with torch"
+        print(f"students' code runs as root, as {why}: grade in a container", file=sys.stderr)
     for path in tqdm(submissions, "submissions", ncols=70, leave=False):
         name = name_of(path)
         results = grade(sheet, path, folder / name, user)
         write_table(args.csv, table, name, results)
         points = sum(result.points for result in results)
         tqdm.write(f"{name}: {points}", file=sys.stdout)
+    print(f"table: {args.csv}, reports: {folder}{os.sep}", file=sys.stderr)
 
 
 def find_submissions(path: Path) -> list[Path]:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import zipfile
 
 import pytest
@@ -193,7 +194,8 @@ def test_two_submissions(tmp_path):
         for name, text in faulty.items():
             archive.writestr(f"cara/helpers/{name}.py", text)
     (tmp_path / "cara.zip").rename(pile / "cara.zip")
-    out, _ = run("grade", pile, "--seed", 5, "--csv", tmp_path / "term.csv")
+    out, err = run("grade", pile, "--seed", 5, "--csv", tmp_path / "term.csv")
+    assert err.endswith(f"table: {tmp_path / 'term.csv'}, reports: {tmp_path / 'term'}{os.sep}\n")
     assert [line.strip() for line in out.splitlines()] == ["ben: 0", "cara: 82"]
     rows = {row["student"]: row for row in csv.DictReader((tmp_path / "term.csv").open())}
     points = {row.label: str(row.points) for row in GRADED} | {"A5": "9", "A2": "15"}

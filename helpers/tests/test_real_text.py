@@ -1,5 +1,6 @@
 """The command line on files of pairs: pieces, own validation and test, BLEU, maps."""
 
+import re
 import shutil
 from argparse import Namespace
 
@@ -52,6 +53,7 @@ def test_a_corpus_of_pairs_has_a_recipe_of_its_own(trained, files):
     assert isinstance(saved.vocab, Subwords) and isinstance(saved.trg_vocab, Subwords)
     assert "340 train, 30 valid, 30 test; vocabulary: 400 and 400 symbols" in err
     assert out.count("   valid BLEU ") == 2
+    assert re.search(r"warning: \d+ steps are few for a learning rate that rises for 300", err)
     assert saved.model.decoder.output.words.weight is saved.model.decoder.embedding.weight
 
 
