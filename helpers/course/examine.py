@@ -197,19 +197,19 @@ class Nursery:
 
     def fork(self, place: Path, job: str, deadline: float) -> int:
         """Has a child forked, by another nursery if this one is dead; returns its number."""
-        for last in (False, True):
-            try:
-                if self.process is None or self.process.poll() is not None:
-                    self.line, stdin = Pipe()
-                    with stdin:
-                        self.start(place, stdin, [])
-                self.line.send_bytes(job.encode())
-                return self.answer(deadline)
-            except (EOFError, OSError):
-                self.close()
-                if last:
-                    raise
-        raise AssertionError
+        try:
+            return self.send(place, job, deadline)
+        except (EOFError, OSError):
+            self.close()
+            return self.send(place, job, deadline)
+
+    def send(self, place: Path, job: str, deadline: float) -> int:
+        if self.process is None or self.process.poll() is not None:
+            self.line, stdin = Pipe()
+            with stdin:
+                self.start(place, stdin, [])
+        self.line.send_bytes(job.encode())
+        return self.answer(deadline)
 
     def start(self, place: Path, stdin: object, job: list[str]) -> subprocess.Popen:
         # not the copy, which the user might have changed

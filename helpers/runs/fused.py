@@ -297,9 +297,9 @@ def dropout_of(module: nn.Module) -> nn.Dropout:
 class Fused(nn.Module):
     """A module to call in place of a model in training: that of the assignment, or one with dropout
     or a readout besides, with Luong's attention or none. It is faster on a CPU, if the two agree on
-    a few words of the first batch.
-    In all other cases, and in half precision without a readout, the model itself is called. A model
-    that is changed later needs a new `Fused`; of its parts, those in the loops call no hooks.
+    a few words of the first batch. In all other cases, and in half precision without a readout, the
+    model itself is called. A model that is changed later needs a new `Fused`; of its parts, those
+    in the loops call no hooks.
     """
 
     def __init__(self, model: Seq2Seq):
