@@ -8,8 +8,11 @@ from statistics import median
 import nbformat
 import pytest
 
-from helpers.tests.part_one import PART_ONE, PART_TWO, ROOT, part_one, run
+from helpers.course import pages
+from helpers.course.pages import part_one
+from helpers.tests.part_one import ROOT, run
 
+PART_ONE, PART_TWO = "Part 1: The assignment", "Part 2: Beyond the assignment"
 NAMES = ["01_data", "02_model", "03_training", "04_evaluation", "05_analysis"]
 ROWS = [f"{kind}{i}" for kind, n in zip("ABCDEF", (13, 12, 4, 13, 9, 10), strict=True)
         for i in range(1, n + 1)]  # fmt: skip
@@ -54,7 +57,7 @@ def sections(cells):
 
 def parts(name):
     """The cells of Part 1, with all that stands before it, and those of Part 2."""
-    first = part_one(read(name)).cells
+    first = part_one(read(name))
     return first, read(name).cells[len(first) :]
 
 
@@ -251,6 +254,16 @@ def imported(source):
             yield node.module
 
 
+def test_of_all_stored_files_part_1_reads_the_model_that_it_has_trained():
+    """So no run of Part 2 is needed for it."""
+    code = "\n".join(
+        cell.source for name in NAMES for cell in parts(name)[0] if cell.cell_type == "code"
+    )
+    assert {*re.findall(r"\b(?:checkpoints|results|runs)/[^\"']*", code)} == {
+        "checkpoints/best_model.pt"
+    }
+
+
 def test_part_1_is_short():
     cells = [cell for name in NAMES for cell in parts(name)[0] if cell.cell_type == "code"]
     assert len(cells) <= 150
@@ -321,22 +334,21 @@ def notebook(*sources):
 
 def test_part_1_is_all_before_part_2():
     whole = notebook("# 1. Why?", "1", f"# {PART_ONE}\n\n## 1.1", "2", f"# {PART_TWO}\n", "3")
-    assert [cell.source for cell in part_one(whole).cells] == [
-        cell.source for cell in whole.cells[:4]
-    ]
+    assert part_one(whole) == whole.cells[:4]
     with pytest.raises(ValueError, match="no Part 2"):
         part_one(notebook("# 1. Why?", f"text, # {PART_TWO}"))
 
 
 @pytest.mark.slow
-def test_part_1_is_run_in_one_folder_and_an_error_is_noticed(tmp_path, capsys):
+def test_the_pages_are_run_in_one_folder_and_an_error_is_noticed(tmp_path, capsys, monkeypatch):
     (tmp_path / "helpers").mkdir()
     (tmp_path / "helpers" / "secret.py").write_text("number = 7\n")
     second = f"# {PART_TWO}"
     first = "from pathlib import Path", "Path('a').write_text('1')", second, "1 / 0"
     nbformat.write(notebook(*first), tmp_path / "01_a.ipynb")
     last = "from pathlib import Path; from helpers.secret import number", "Path('a').read_text()"
-    nbformat.write(notebook(*last, "print(number)", second), tmp_path / "02_b.ipynb")
+    other = notebook(*last, "print(number)", second)
+    nbformat.write(other, tmp_path / "02_b.ipynb")
     assert run(tmp_path) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [re.sub(r"\d+ s", "0 s", line) for line in lines] == [
@@ -345,7 +357,9 @@ def test_part_1_is_run_in_one_folder_and_an_error_is_noticed(tmp_path, capsys):
         "Part 1 of all: 5 code cells, 0 s",
     ]
     assert not (tmp_path / "a").exists()
-    nbformat.write(notebook("1 / 0", second), tmp_path / "02_b.ipynb")
+    table = tmp_path / "table.md"
+    table.write_text(f"=== 02_b {other.cells[0].id}\n\n```python\n1 / 0\n```\n")
+    monkeypatch.setattr(pages, "TABLE", table)
     assert run(tmp_path) == 1
     shown = capsys.readouterr()
     assert "02_b: failed" in shown.out and "ZeroDivisionError" in shown.err

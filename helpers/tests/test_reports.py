@@ -157,8 +157,8 @@ def test_an_answer_may_be_as_long_as_the_longest_target(tmp_path):
     """Also of a source of one word; in greedy and beam search, validation and evaluation."""
     lines = [f"w{i}\tUn deux trois quatre cinq six sept" for i in range(60)]
     corpus = write(tmp_path / "pairs.tsv", lines)
-    flags = ["--task", "translate", "--epochs", "40", "--hidden-size", "16", "--lr", "0.02"]
-    flags += ["--subwords", "0", "--dropout", "0", "--batch-size", "32", "--warmup", "0"]
+    flags = ["--task", "translate", "--epochs", "4", "--hidden-size", "16", "--lr", "0.02"]
+    flags += ["--subwords", "0", "--dropout", "0", "--batch-size", "4", "--warmup", "0"]
     out, _ = run("train", *flags, "--corpus", corpus, *folders(tmp_path))
     assert "100.00%" in out.splitlines()[-2]
     path = tmp_path / "best.pt"
@@ -296,8 +296,8 @@ def test_evaluation_compares_texts_too(tmp_path):
     lines = [f"w{i}\tle chat\n" for i in range(40)]
     corpus = tmp_path / "pairs.tsv"
     corpus.write_text("".join(lines))
-    flags = ["--task", "translate", "--epochs", "60", "--hidden-size", "8", "--lr", "0.03"]
-    flags += ["--subwords", "0", "--dropout", "0", "--batch-size", "32", "--warmup", "0"]
+    flags = ["--task", "translate", "--epochs", "6", "--hidden-size", "8", "--lr", "0.03"]
+    flags += ["--subwords", "0", "--dropout", "0", "--batch-size", "2", "--warmup", "0"]
     run("train", *flags, "--corpus", corpus, *folders(tmp_path))
     other = write(
         tmp_path / "test.tsv", ["w1\tLe chat", "w2\tle chat", "w3\tLe  chat", "w4\tLe chien"]
@@ -693,9 +693,8 @@ def test_a_file_that_stays_open_keeps_what_it_holds(tmp_path, windows, monkeypat
 def test_a_console_of_another_encoding(tmp_path):
     """Words come out as UTF-8, and warnings do not fail."""
     env = os.environ | {"PYTHONIOENCODING": "cp1252", "PYTHONUTF8": "0"}
-    flags = ["--task", "translate", "--per-length", "20", *SMALL, *map(str, folders(tmp_path))]
+    run("train", "--task", "translate", "--per-length", "20", *SMALL, *folders(tmp_path))
     options = {"env": env, "capture_output": True}
-    subprocess.run([sys.executable, "-m", "helpers", "train", *flags], check=True, **options)
     command = [sys.executable, "-m", "helpers", "translate", "--checkpoint", tmp_path / "best.pt"]
     done = subprocess.run([*command, "日本 ☃ cat"], **options)
     assert done.returncode == 0 and b"does not know" in done.stderr

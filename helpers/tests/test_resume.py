@@ -122,7 +122,7 @@ def uninterrupted(request, tmp_path_factory):
 def test_ended_at_random_moments(uninterrupted, tmp_path, end):
     settings, expected = uninterrupted
     rng, kills, rounds, seen = random.Random(1), 0, 0, set()
-    while kills < 10 or not seen:
+    while kills < 5 or not seen:
         rounds += 1
         folder = tmp_path / str(rounds)
         folder.mkdir()
