@@ -82,8 +82,11 @@ def name_of(path: Path) -> str:
 
 
 def places(folder: Path, name: str, deep: bool = True) -> list[Path]:
-    """Where a module of a submission may be: in its `helpers`, or flat; or some folders below."""
-    patterns = [f"helpers/{name}", name] + deep * [f"{n * '*/'}helpers/{name}" for n in (1, 2, 3)]
+    """Where a module of a submission may be: in its `helpers`, or flat; or in a `helpers (1)`, as a
+    browser names what is there already; or some folders below.
+    """
+    patterns = [f"helpers/{name}", name, f"helpers*/{name}"]
+    patterns += deep * [f"{n * '*/'}helpers*/{name}" for n in (1, 2, 3)]
     paths = [path for pattern in patterns for path in folder.glob(pattern)]
     inside = folder.resolve()  # no link leads to the files of others
     return [path for path in paths if path.is_file() and not path.is_symlink()
@@ -197,13 +200,19 @@ def replace(path: Path, text: str) -> None:
 
 
 def read_table(path: Path) -> dict[str, list[str]]:
-    """The lines of a table that is there already, by student. Raises ValueError if the file is
-    another one.
+    """The lines of a table that is there already, by student; a spreadsheet may have parted its
+    columns by semicolons. Raises ValueError if the file is another one.
     """
     if not path.exists():
         return {}
-    with path.open(encoding="utf-8", newline="") as file:
-        lines = list(csv.reader(file))
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:  # the names in it would be others
+        raise ValueError(
+            f"{path} is not UTF-8 text: save it as such, or choose another --csv"
+        ) from None
+    delimiter = ";" if text.startswith(f"{HEAD[0]};") else ","
+    lines = list(csv.reader(io.StringIO(text), delimiter=delimiter))
     if not lines or lines[0] != HEAD + TO_READ:
         raise ValueError(f"{path} is there already, and no table of grades: choose another --csv")
     return {line[0]: line for line in lines[1:]}

@@ -45,6 +45,8 @@ def test_where_files_may_be(tmp_path, capsys):
     (tmp_path / "flat").mkdir()
     (tmp_path / "flat" / "model.py").write_text("C")
     submission(tmp_path / "deep" / "homework", model="D")
+    submission(tmp_path / "again", model="G")
+    (tmp_path / "again" / "helpers").rename(tmp_path / "again" / "helpers (1)")
     with zipfile.ZipFile(tmp_path / "zipped.zip", "w") as archive:
         archive.writestr("__MACOSX/helpers/model.py", "no")
         archive.writestr("old/model.py", "no")
@@ -54,11 +56,11 @@ def test_where_files_may_be(tmp_path, capsys):
     (tmp_path / "moodle_1").mkdir()
     (tmp_path / "zipped.zip").rename(tmp_path / "moodle_1" / "zipped.zip")
     paths = grading.find_submissions(tmp_path)
-    assert [path.name for path in paths] == ["anna", "anna.b", "deep", "flat", "moodle_1"]
+    assert [path.name for path in paths] == ["again", "anna", "anna.b", "deep", "flat", "moodle_1"]
     assert "notes.txt is no folder and no zip file" in capsys.readouterr().err
     texts = [grading.read_submission(path) for path in paths]
     rest = [{"model": "F"}, {"model": "D"}, {"model": "C"}, {"model": "E"}]
-    assert texts == [{"model": "A", "optim": "B"}, *rest]
+    assert texts == [{"model": "G"}, {"model": "A", "optim": "B"}, *rest]
     assert grading.find_submissions(tmp_path / "anna") == [tmp_path / "anna"]
     zipped = tmp_path / "moodle_1" / "zipped.zip"
     assert grading.find_submissions(zipped) == [zipped] and grading.name_of(zipped) == "zipped"
@@ -161,9 +163,14 @@ def test_the_table(tmp_path):
     table = grading.read_table(path)
     grading.write_table(path, table, "anna", none)
     assert grading.read_table(path)["anna"][-3:] == ["0", "2", "9"]
-    path.write_text("my own\n")
-    with pytest.raises(ValueError, match="no table of grades"):
-        grading.read_table(path)
+    text = path.read_text().replace(",", ";")
+    path.write_text(text.replace("\n", "\r\n"), encoding="utf-8-sig")  # as a spreadsheet may
+    assert grading.read_table(path)["anna"][-3:] == ["0", "2", "9"]
+    for other, message in ((b"my own\n", "no table of grades"), (b"", "no table of grades"),
+                           (text.encode() + b"J\xf6rg;10\n", "not UTF-8 text")):  # fmt: skip
+        path.write_bytes(other)
+        with pytest.raises(ValueError, match=message):
+            grading.read_table(path)
 
 
 def test_names_that_do_the_work_are_told_and_cost_nothing(sheet):
