@@ -82,11 +82,13 @@ def name_of(path: Path) -> str:
 
 
 def places(folder: Path, name: str, deep: bool = True) -> list[Path]:
-    """Where a module of a submission may be: in its `helpers`, or flat; or in a `helpers (1)`, as a
-    browser names what is there already; or some folders below.
+    """Where a module of a submission may be: in its `helpers`, or flat; or some folders below; or
+    in a `helpers (1)`, as a browser calls what it saves a second time.
     """
-    patterns = [f"helpers/{name}", name, f"helpers*/{name}"]
-    patterns += deep * [f"{n * '*/'}helpers*/{name}" for n in (1, 2, 3)]
+    above = ["", "*/", "*/*/", "*/*/*/"] if deep else [""]
+    patterns = [f"helpers/{name}", name]
+    for own in ("helpers", "helpers ([1-9])"):
+        patterns += [f"{start}{own}/{name}" for start in above]
     paths = [path for pattern in patterns for path in folder.glob(pattern)]
     inside = folder.resolve()  # no link leads to the files of others
     return [path for path in paths if path.is_file() and not path.is_symlink()
@@ -215,7 +217,7 @@ def read_table(path: Path) -> dict[str, list[str]]:
     lines = list(csv.reader(io.StringIO(text), delimiter=delimiter))
     if not lines or lines[0] != HEAD + TO_READ:
         raise ValueError(f"{path} is there already, and no table of grades: choose another --csv")
-    return {line[0]: line for line in lines[1:]}
+    return {line[0]: line for line in lines[1:] if line}
 
 
 def write_table(
