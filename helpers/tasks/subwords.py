@@ -27,12 +27,13 @@ class Subwords(Vocab):
     @classmethod
     def learn(cls, lines: Iterable[str], size: int) -> "Subwords":
         """At most `size` pieces, fewer if the lines have no more. The same lines, the same pieces.
-        Raises ValueError if `size` is less than the characters, the 256 bytes and `SPECIALS`.
+        Raises ValueError if there is nothing to learn from, or if `size` is less than the least:
+        `SPECIALS`, the 256 bytes and the characters.
         """
-        model = io.BytesIO()
+        model, lines = io.BytesIO(), [normal(line) for line in lines]
         try:
             SentencePieceTrainer.train(
-                sentence_iterator=(normal(line) for line in lines),
+                sentence_iterator=iter(lines),
                 model_writer=model,
                 model_type="bpe",
                 vocab_size=size,
@@ -54,10 +55,10 @@ class Subwords(Vocab):
                 unk_piece=SPECIALS[UNK],
             )
         except RuntimeError as error:
-            raise ValueError(
-                f"subwords {size} are fewer than the characters and bytes of the text, or it has no"
-                " line to learn from"
-            ) from error
+            least = len(SPECIALS) + 256 + len({SPACE, *"".join(lines).replace(" ", SPACE)})
+            reason = f"be at least {least} for this text, not {size}"
+            reason = reason if any(lines) and size < least else "have a line to be learned from"
+            raise ValueError(f"subwords must {reason}") from error
         return cls(model.getvalue())
 
     def tokenize(self, line: str) -> Sentence:

@@ -462,7 +462,7 @@ def test_precision_is_a_setting(tmp_path, precision):
     [
         (["fly"], "invalid choice"),
         ([], "required"),
-        (["train", "--wings", "2"], "unrecognized"),
+        (["train", "--wings", "2"], "--wings 2 (see python -m helpers train --help)"),
         (["train", "--epochs", "many"], "invalid int"),
         (["train", "--hid", "8"], "unrecognized"),
         (["train", "--max-length", "60", "--per-length", "2"], "3 to 25 words"),

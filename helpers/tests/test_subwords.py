@@ -59,8 +59,11 @@ def test_the_same_lines_have_the_same_pieces():
 
 def test_sizes():
     assert len(Subwords.learn(["the cat sat"], 4000)) < 300, "there are no more pieces"
-    with pytest.raises(ValueError, match="subwords 100 are fewer than"):
-        Subwords.learn(LINES, 100)
+    with pytest.raises(ValueError, match="subwords must be at least 264 for this text, not 263"):
+        Subwords.learn(["a b c"], 263)
+    assert len(Subwords.learn(["a b c"], 264)) == 264
+    with pytest.raises(ValueError, match="subwords must have a line to be learned from"):
+        Subwords.learn(["", " "], 4000)
     with pytest.raises(RuntimeError):
         Subwords(b"nothing that SentencePiece knows")
 
