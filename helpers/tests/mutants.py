@@ -755,6 +755,11 @@ FAULTS = {  # what is wrong: the file, what stands there, and what is put in its
         "byte_fallback=True",
         "byte_fallback=False",
     ),
+    "subwords: the least size is another": (
+        "tasks/subwords",
+        "len(SPECIALS) + 256 + len(",
+        "256 + len(",
+    ),
     "subwords: spaces lost": (
         "tasks/subwords",
         "remove_extra_whitespaces=False",
@@ -1101,6 +1106,21 @@ FAULTS = {  # what is wrong: the file, what stands there, and what is put in its
         "weights[0, : len(output)].cpu()",
         "weights[0, : len(output)]",
     ),
+    "grade: a table has commas": (
+        "course/grading",
+        'delimiter = ";" if text.startswith(f"{HEAD[0]};") else ","',
+        'delimiter = ","',
+    ),
+    "grade: a second copy is not seen": (
+        "course/grading",
+        '("helpers", "helpers ([1-9])")',
+        '("helpers",)',
+    ),
+    "flags: a mistake points to the help of all commands": (
+        "commands/shell",
+        "        if unknown:\n",
+        "        if False:\n",
+    ),
 }
 
 
@@ -1129,6 +1149,7 @@ TESTS = {  # of a file, where they are not in the one of the same name
     "tasks/translation": ["tasks", "reports"],
     "course/runner": ["examine"],
     "commands/__init__": ["cli", "reports"],
+    "commands/shell": ["cli"],
     "commands/answering": ["fake_cuda", "cli", "faults", "reports"],
     "commands/heatmap": ["fake_cuda", "cli", "reports"],
     "commands/evaluate": ["cli", "reports"],
