@@ -11,6 +11,7 @@ import csv
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -30,7 +31,7 @@ SETS = 3  # of numbers, with parameters of their own
 LARGEST = 1_000_000  # bytes of a file
 GRADED = [row for row in ROWS if row.checks]
 HEAD = ["student", *(row.label for row in GRADED), "by machine"]
-TO_READ = [f"{row.label} to be read" for row in ROWS if row.to_read]
+COLUMNS = HEAD + [f"{row.label} to be read" for row in ROWS if row.to_read]
 
 
 def run(args: argparse.Namespace) -> None:
@@ -38,7 +39,7 @@ def run(args: argparse.Namespace) -> None:
     if not args.csv.parent.is_dir() or args.csv.is_dir() or not args.csv.suffix:
         raise ValueError(f"--csv must be NAME.csv in an existing folder, not {args.csv}")
     submissions = find_submissions(args.submissions)
-    folder, table = args.csv.parent / args.csv.stem, read_table(args.csv)
+    folder, table = args.csv.parent / args.csv.stem, Table(args.csv)
     sheet, user = make_sheet(args.seed, SETS), nobody()
     if user is None and hasattr(os, "geteuid") and os.geteuid() == 0:
         why = f"the user nobody cannot run {sys.executable} with torch"
@@ -46,7 +47,7 @@ def run(args: argparse.Namespace) -> None:
     for path in tqdm(submissions, "submissions", ncols=70, leave=False):
         name = name_of(path)
         results = grade(sheet, path, folder / name, user)
-        write_table(args.csv, table, name, results)
+        table.put(name, results)
         points = sum(result.points for result in results)
         tqdm.write(f"{name}: {points}", file=sys.stdout)
     print(f"table: {args.csv}, reports: {folder}{os.sep}", file=sys.stderr)
@@ -87,7 +88,7 @@ def places(folder: Path, name: str, deep: bool = True) -> list[Path]:
     """
     above = ["", "*/", "*/*/", "*/*/*/"] if deep else [""]
     patterns = [f"helpers/{name}", name]
-    for own in ("helpers", "helpers ([1-9])"):
+    for own in ("helpers", "helpers ([0-9]*)"):
         patterns += [f"{start}{own}/{name}" for start in above]
     paths = [path for pattern in patterns for path in folder.glob(pattern)]
     inside = folder.resolve()  # no link leads to the files of others
@@ -118,11 +119,18 @@ def read_module(path: Path, name: str) -> bytes | None:
         entries = [entry for entry in archive.infolist() if "__MACOSX" not in entry.filename
                    and entry.filename.replace("\\", "/").split("/")[-1] == name
                    and entry.file_size <= LARGEST and entry.compress_type in kinds]  # fmt: skip
-        entries.sort(key=lambda entry: "helpers" not in entry.filename)
+        entries.sort(key=lambda entry: order(entry.filename))
         if not entries:
             return None
         with archive.open(entries[0]) as file:
             return file.read(LARGEST + 1)
+
+
+def order(name: str) -> int:
+    """What is taken first of a zip file: from `helpers`, flat, from its copy, from elsewhere."""
+    folder = name.replace("\\", "/").rpartition("/")[0].rpartition("/")[2]
+    kinds = "helpers", "", r"helpers \(\d+\)", ".*"
+    return next(i for i, kind in enumerate(kinds) if re.fullmatch(kind, folder))
 
 
 def grade(sheet: Sheet, path: Path, folder: Path, user: str | None) -> list[Result]:
@@ -201,38 +209,51 @@ def replace(path: Path, text: str) -> None:
     part.replace(path)
 
 
-def read_table(path: Path) -> dict[str, list[str]]:
-    """The lines of a table that is there already, by student; a spreadsheet may have parted its
-    columns by semicolons. Raises ValueError if the file is another one.
+class Table:
+    """The points of all students, a line for each. In a table that is there already the lines of
+    others stay, what the teacher has written into the columns of what is to be read, and how a
+    spreadsheet has parted the columns.
     """
-    if not path.exists():
-        return {}
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:  # the names in it would be others
-        raise ValueError(
-            f"{path} is not UTF-8 text: save it as such, or choose another --csv"
-        ) from None
-    delimiter = ";" if text.startswith(f"{HEAD[0]};") else ","
-    lines = list(csv.reader(io.StringIO(text), delimiter=delimiter))
-    if not lines or lines[0] != HEAD + TO_READ:
-        raise ValueError(f"{path} is there already, and no table of grades: choose another --csv")
-    return {line[0]: line for line in lines[1:] if line}
 
+    def __init__(self, path: Path):
+        """Raises ValueError if the file is there and is another one."""
+        self.path, self.lines = path, {}
+        self.mark, self.delimiter = "", ","
+        if path.exists():
+            self.read()
 
-def write_table(
-    path: Path, table: dict[str, list[str]], name: str, results: Sequence[Result]
-) -> None:
-    """Puts a student's points into the table, and writes it. What the teacher has written into the
-    columns of what is to be read stays, and so do the lines of others.
-    """
-    safe = "'" + name if name.startswith(("=", "+", "-", "@")) else name  # no formula
-    points = [sum(r.points for r in results if r.row is row) for row in GRADED]
-    own = table.get(safe, [""] * len(HEAD + TO_READ))[len(HEAD) :]
-    table[safe] = [safe, *map(str, points), str(sum(points)), *own]
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([HEAD + TO_READ, *table.values()])
-    replace(path, text.getvalue())
+    def read(self) -> None:
+        try:
+            text = self.path.read_bytes().decode("utf-8")
+        except UnicodeDecodeError:  # the names in it would be others
+            reason = "is not UTF-8 text: save it as such, or choose another --csv"
+            raise ValueError(f"{self.path} {reason}") from None
+        self.mark = "\ufeff" * text.startswith("\ufeff")  # of a spreadsheet, for UTF-8
+        text = io.StringIO(text.removeprefix(self.mark), newline="")
+        for self.delimiter in ",;\t":
+            text.seek(0)
+            with suppress(csv.Error):
+                head, *lines = list(csv.reader(text, delimiter=self.delimiter)) or [[]]
+                if head[: len(COLUMNS)] == COLUMNS and not any(head[len(COLUMNS) :]):
+                    break
+        else:
+            reason = "is there already, and no table of grades: choose another --csv"
+            raise ValueError(f"{self.path} {reason}")
+        for line in filter(any, lines):
+            if line[0] in self.lines:
+                raise ValueError(f"{self.path} has two lines of {line[0]}")
+            self.lines[line[0]] = line
+
+    def put(self, name: str, results: Sequence[Result]) -> None:
+        """Sets what the machine gives a student, and writes the file."""
+        safe = "'" + name if name.startswith(("=", "+", "-", "@")) else name  # no formula
+        points = [sum(r.points for r in results if r.row is row) for row in GRADED]
+        by_hand = self.lines.get(safe, [""] * len(COLUMNS))[len(HEAD) :]
+        self.lines[safe] = [safe, *map(str, points), str(sum(points)), *by_hand]
+        text = io.StringIO()
+        writer = csv.writer(text, delimiter=self.delimiter, lineterminator="\n")
+        writer.writerows([COLUMNS, *self.lines.values()])
+        replace(self.path, self.mark + text.getvalue())
 
 
 def nobody() -> str | None:

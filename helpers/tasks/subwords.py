@@ -56,9 +56,9 @@ class Subwords(Vocab):
             )
         except RuntimeError as error:
             least = len(SPECIALS) + 256 + len({SPACE, *"".join(lines).replace(" ", SPACE)})
-            reason = f"be at least {least} for this text, not {size}"
-            reason = reason if any(lines) and size < least else "have a line to be learned from"
-            raise ValueError(f"subwords must {reason}") from error
+            reason = f"must be at least {least} for this text, not {size}"
+            reason = reason if any(lines) and size < least else "cannot be learned from this text"
+            raise ValueError(f"subwords {reason}") from error
         return cls(model.getvalue())
 
     def tokenize(self, line: str) -> Sentence:

@@ -1108,12 +1108,12 @@ FAULTS = {  # what is wrong: the file, what stands there, and what is put in its
     ),
     "grade: a table has commas": (
         "course/grading",
-        'delimiter = ";" if text.startswith(f"{HEAD[0]};") else ","',
-        'delimiter = ","',
+        'for self.delimiter in ",;\\t":',
+        'for self.delimiter in ",\\t":',
     ),
     "grade: a second copy is not seen": (
         "course/grading",
-        '("helpers", "helpers ([1-9])")',
+        '("helpers", "helpers ([0-9]*)")',
         '("helpers",)',
     ),
     "flags: a mistake points to the help of all commands": (

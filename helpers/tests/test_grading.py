@@ -45,21 +45,27 @@ def test_where_files_may_be(tmp_path, capsys):
     (tmp_path / "flat").mkdir()
     (tmp_path / "flat" / "model.py").write_text("C")
     submission(tmp_path / "deep" / "homework", model="D")
-    submission(tmp_path / "again", model="G")
+    submission(tmp_path / "again", model="no")
     (tmp_path / "again" / "helpers").rename(tmp_path / "again" / "helpers (1)")
+    submission(tmp_path / "again", model="G")
+    submission(tmp_path / "copy", model="H")
+    (tmp_path / "copy" / "helpers").rename(tmp_path / "copy" / "helpers (12)")
     with zipfile.ZipFile(tmp_path / "zipped.zip", "w") as archive:
         archive.writestr("__MACOSX/helpers/model.py", "no")
-        archive.writestr("old/model.py", "no")
+        archive.writestr("old_helpers/model.py", "no")
+        archive.writestr("work/helpers (1)/model.py", "no")
         archive.writestr("work/helpers/model.py", "E")
     (tmp_path / "notes.txt").write_text("none")
     submission(tmp_path / "anna.b" / "more" / "and" / "more", model="F")
     (tmp_path / "moodle_1").mkdir()
     (tmp_path / "zipped.zip").rename(tmp_path / "moodle_1" / "zipped.zip")
     paths = grading.find_submissions(tmp_path)
-    assert [path.name for path in paths] == ["again", "anna", "anna.b", "deep", "flat", "moodle_1"]
+    assert [path.name for path in paths] == [
+        *("again", "anna", "anna.b", "copy", "deep", "flat", "moodle_1")
+    ]
     assert "notes.txt is no folder and no zip file" in capsys.readouterr().err
     texts = [grading.read_submission(path) for path in paths]
-    rest = [{"model": "F"}, {"model": "D"}, {"model": "C"}, {"model": "E"}]
+    rest = [{"model": letter} for letter in "FHDCE"]
     assert texts == [{"model": "G"}, {"model": "A", "optim": "B"}, *rest]
     assert grading.find_submissions(tmp_path / "anna") == [tmp_path / "anna"]
     zipped = tmp_path / "moodle_1" / "zipped.zip"
@@ -151,26 +157,59 @@ def test_what_gradescope_reads(tmp_path):
 def test_the_table(tmp_path):
     whole = [result for row in GRADED for result in all_right(row)]
     none = [result for row in GRADED for result in lost(row, "")]
-    path, table = tmp_path / "grades.csv", {}
-    for name, results in (("anna", whole), ("=1+1", none)):
-        grading.write_table(path, table, name, results)
-    head, first, second = csv.reader((tmp_path / "grades.csv").open(encoding="utf-8"))
+    path = tmp_path / "grades.csv"
+    table = grading.Table(path)
+    table.put("anna", whole)
+    table.put("=1+1", none)
+    head, first, second = csv.reader(path.open(encoding="utf-8"))
     assert head[0] == "student" and head[1] == "A1" and head[-3] == "by machine"
     assert first == ["anna", *(str(row.points) for row in GRADED), "88", "", ""]
     assert second[0] == "'=1+1" and second[-3] == "0"  # no formula of a spreadsheet
-    table["anna"][-2:] = ["2", "9"]  # by the teacher
-    grading.write_table(path, table, "=1+1", none)
-    table = grading.read_table(path)
-    grading.write_table(path, table, "anna", none)
-    assert grading.read_table(path)["anna"][-3:] == ["0", "2", "9"]
-    text = path.read_text().replace(",", ";")
-    path.write_text(text.replace("\n", "\r\n"), encoding="utf-8-sig")  # as a spreadsheet may
-    assert grading.read_table(path)["anna"][-3:] == ["0", "2", "9"]
-    for other, message in ((b"my own\n", "no table of grades"), (b"", "no table of grades"),
-                           (text.encode() + b"J\xf6rg;10\n", "not UTF-8 text")):  # fmt: skip
-        path.write_bytes(other)
-        with pytest.raises(ValueError, match=message):
-            grading.read_table(path)
+    table.lines["anna"][-2:] = ["2", "9"]  # by the teacher
+    table.put("=1+1", none)
+    grading.Table(path).put("anna", none)
+    assert grading.Table(path).lines["anna"][-3:] == ["0", "2", "9"]
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_a_table_that_a_spreadsheet_has_saved(tmp_path, delimiter, mark):
+    """It is written as it was read."""
+    path, none = tmp_path / "grades.csv", [r for row in GRADED for r in lost(row, "")]
+    grading.Table(path).put("anna", none)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        file.write(mark)
+        writer = csv.writer(file, delimiter=delimiter, quoting=csv.QUOTE_ALL)
+        zeros = ["0"] * len(grading.HEAD[1:])
+        writer.writerow([*grading.COLUMNS, ""])
+        writer.writerows([['J\xf6rg; Ren\xe9, "R"', *zeros, "2", "9", "late"], []])
+        writer.writerow([""] * len(grading.COLUMNS))
+    grading.Table(path).put("anna", none)
+    text = path.read_text(encoding="utf-8")
+    assert text.startswith(f"{mark}student{delimiter}A1")
+    lines = grading.Table(path).lines
+    assert [*lines] == ['J\xf6rg; Ren\xe9, "R"', "anna"]
+    assert lines['J\xf6rg; Ren\xe9, "R"'][-3:] == ["2", "9", "late"]
+
+
+@pytest.mark.parametrize(
+    "rest, message",
+    [
+        (None, "no table of grades"),
+        (b"J\xf6rg,10\n", "not UTF-8 text"),
+        (b"anna,10\nanna,0\n", "two lines of anna"),
+        (b'"' + 200_000 * b"x", "no table of grades"),
+    ],
+)
+def test_another_table_is_refused(tmp_path, rest, message):
+    path = tmp_path / "grades.csv"
+    head = ",".join(grading.COLUMNS).encode() + b"\n"
+    content = b"my own\n" if rest is None else head + rest
+    path.write_bytes(content)
+    (tmp_path / "anna").mkdir()
+    (tmp_path / "anna" / "model.py").write_text("")
+    _, err = run("grade", tmp_path / "anna", "--csv", path, status=2)
+    assert message in err and err.count("\n") == 1 and path.read_bytes() == content
 
 
 def test_names_that_do_the_work_are_told_and_cost_nothing(sheet):

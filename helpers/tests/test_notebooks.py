@@ -254,16 +254,6 @@ def imported(source):
             yield node.module
 
 
-def test_of_all_stored_files_part_1_reads_the_model_that_it_has_trained():
-    """So no run of Part 2 is needed for it."""
-    code = "\n".join(
-        cell.source for name in NAMES for cell in parts(name)[0] if cell.cell_type == "code"
-    )
-    assert {*re.findall(r"\b(?:checkpoints|results|runs)/[^\"']*", code)} == {
-        "checkpoints/best_model.pt"
-    }
-
-
 def test_part_1_is_short():
     cells = [cell for name in NAMES for cell in parts(name)[0] if cell.cell_type == "code"]
     assert len(cells) <= 150
@@ -340,7 +330,9 @@ def test_part_1_is_all_before_part_2():
 
 
 @pytest.mark.slow
-def test_the_pages_are_run_in_one_folder_and_an_error_is_noticed(tmp_path, capsys, monkeypatch):
+def test_both_editions_are_run_in_one_folder_each_and_an_error_is_noticed(
+    tmp_path, capsys, monkeypatch
+):
     (tmp_path / "helpers").mkdir()
     (tmp_path / "helpers" / "secret.py").write_text("number = 7\n")
     second = f"# {PART_TWO}"
@@ -352,9 +344,9 @@ def test_the_pages_are_run_in_one_folder_and_an_error_is_noticed(tmp_path, capsy
     assert run(tmp_path) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [re.sub(r"\d+ s", "0 s", line) for line in lines] == [
-        "01_a: 2 code cells, 0 s",
-        "02_b: 3 code cells, 0 s",
-        "Part 1 of all: 5 code cells, 0 s",
+        f"{edition}{of}, 0 s"
+        for edition in ("Part 1", "student edition")
+        for of in (", 01_a: 2 code cells", ", 02_b: 3 code cells", ": 5 code cells")
     ]
     assert not (tmp_path / "a").exists()
     table = tmp_path / "table.md"
@@ -362,7 +354,7 @@ def test_the_pages_are_run_in_one_folder_and_an_error_is_noticed(tmp_path, capsy
     monkeypatch.setattr(pages, "TABLE", table)
     assert run(tmp_path) == 1
     shown = capsys.readouterr()
-    assert "02_b: failed" in shown.out and "ZeroDivisionError" in shown.err
+    assert "student edition, 02_b: failed" in shown.out and "ZeroDivisionError" in shown.err
 
 
 # The rows of the README's table of results. A row begins as the key says; its second column is

@@ -1,4 +1,4 @@
-"""The pages of the student edition: complete, and without the solution."""
+"""The pages of the student edition: complete, and without the solution. `part_one.py` runs them."""
 
 import ast
 import inspect
@@ -240,3 +240,7 @@ def test_the_points_add_up():
     assert sum(int(n) for _, points in rows for n in points.split("+")) == 100
     for function in TO_WRITE:
         assert f"`{function.__qualname__}`" in brief
+
+
+def test_a_page_makes_the_heatmap_that_is_handed_in():
+    assert sum("attention_heatmap.png" in text for text in cells("04_evaluation", "code")) == 1

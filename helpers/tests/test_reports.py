@@ -691,7 +691,7 @@ def test_a_file_that_stays_open_keeps_what_it_holds(tmp_path, windows, monkeypat
 
 @pytest.mark.slow
 def test_a_console_of_another_encoding(tmp_path):
-    """Words come out as UTF-8, and warnings do not fail."""
+    """Translated words come out as UTF-8, and warnings do not fail."""
     env = os.environ | {"PYTHONIOENCODING": "cp1252", "PYTHONUTF8": "0"}
     run("train", "--task", "translate", "--per-length", "20", *SMALL, *folders(tmp_path))
     options = {"env": env, "capture_output": True}

@@ -62,8 +62,9 @@ def test_sizes():
     with pytest.raises(ValueError, match="subwords must be at least 264 for this text, not 263"):
         Subwords.learn(["a b c"], 263)
     assert len(Subwords.learn(["a b c"], 264)) == 264
-    with pytest.raises(ValueError, match="subwords must have a line to be learned from"):
-        Subwords.learn(["", " "], 4000)
+    for nothing, size in ((["", " "], 100), (["\u2585"], 4000)):
+        with pytest.raises(ValueError, match="subwords cannot be learned from this text"):
+            Subwords.learn(nothing, size)
     with pytest.raises(RuntimeError):
         Subwords(b"nothing that SentencePiece knows")
 
