@@ -1146,6 +1146,7 @@ TESTS = {  # of a file, where they are not in the one of the same name
     "tasks/patterns": ["tasks"],
     "tasks/subwords": ["subwords", "spelling"],
     "tasks/task": ["tasks", "reports"],
+    "tasks/tokens": ["tasks", "french", "reports"],
     "tasks/translation": ["tasks", "reports"],
     "course/runner": ["examine"],
     "commands/__init__": ["cli", "reports"],
