@@ -157,6 +157,8 @@ def add_setting(section, name: str, kinds: dict[str, type[Group]]) -> None:
 def folder_name(text: str) -> Path:
     if not text.strip():
         raise argparse.ArgumentTypeError("must not be empty")
+    if Path(text).is_file():
+        raise argparse.ArgumentTypeError(f"must be a folder, not the file {text}")
     return Path(text)
 
 

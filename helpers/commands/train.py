@@ -103,9 +103,10 @@ def train_model(
     training = Run(model, data, settings, saved, corpus=corpus)
     steps = training.steps * settings.run.epochs
     if steps < 2 * settings.optimizer.warmup:
+        size = "--batch-tokens" if settings.run.batch_tokens else "--batch-size"
         log(
             f"warning: {steps} steps are few for a learning rate that rises for "
-            f"{settings.optimizer.warmup}: give more --epochs or fewer --batch-tokens"
+            f"{settings.optimizer.warmup}: give more --epochs, a smaller {size} or --warmup"
         )
     log_dir = args.log_dir or default_log_dir(folder)
     started = time.perf_counter()

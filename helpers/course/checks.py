@@ -59,6 +59,9 @@ def difference(name: str, own: Tensor, right: Tensor, **close: float) -> str | N
     """None, or in which way a tensor is not what it should be."""
     if own.shape != right.shape:
         return f"{name} of shape {tuple(own.shape)} instead of {tuple(right.shape)}"
+    if right.dtype == torch.bool and own.dtype == torch.bool:
+        count = (own != right).sum().item()
+        return f"{name}, {count} of {own.numel()} the wrong way round" if count else None
     own, right = own.double(), right.double()
     if own.isnan().any() and not right.isnan().any():
         return f"{name} with a nan in it, which is no number"

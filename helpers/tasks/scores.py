@@ -43,11 +43,12 @@ def compare(systems: dict[str, Sequence[str]], references: Texts) -> dict[str, s
     named = [(name, list(hypotheses)) for name, hypotheses in systems.items()]
     test = PairedTest(named, metrics(), columns(references), test_type="bs", n_samples=1000)
     _, table = test()
-    result, first = {}, named[0][1]
+    result = {}
     for kind in metrics():
-        for (name, hypotheses), score in zip(named, table[kind], strict=True):
+        first = table[kind][0].score
+        for (name, _), score in zip(named, table[kind], strict=True):
             value = f"{score.score:.2f} ± {score.ci:.2f}"
-            if score.p_value is not None:  # which sacreBLEU does not know of the same answers
-                value += f", p = {1.0 if hypotheses == first else score.p_value:.4f}"
+            if score.p_value is not None:  # which sacreBLEU does not know of the same score
+                value += f", p = {1.0 if score.score == first else score.p_value:.4f}"
             result[f"{kind} of {name}"] = value
     return result

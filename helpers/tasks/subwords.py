@@ -27,13 +27,12 @@ class Subwords(Vocab):
     @classmethod
     def learn(cls, lines: Iterable[str], size: int) -> "Subwords":
         """At most `size` pieces, fewer if the lines have no more. The same lines, the same pieces.
-        Raises ValueError if there is nothing to learn from, or if `size` is less than the least:
-        `SPECIALS`, the 256 bytes and the characters.
+        Raises ValueError if there is nothing to learn from, or if `size` is less than `least`.
         """
-        model, lines = io.BytesIO(), [normal(line) for line in lines]
+        model = io.BytesIO()
         try:
             SentencePieceTrainer.train(
-                sentence_iterator=iter(lines),
+                sentence_iterator=(normal(line) for line in lines),
                 model_writer=model,
                 model_type="bpe",
                 vocab_size=size,
@@ -55,11 +54,13 @@ class Subwords(Vocab):
                 unk_piece=SPECIALS[UNK],
             )
         except RuntimeError as error:
-            least = len(SPECIALS) + 256 + len({SPACE, *"".join(lines).replace(" ", SPACE)})
-            reason = f"must be at least {least} for this text, not {size}"
-            reason = reason if any(lines) and size < least else "cannot be learned from this text"
-            raise ValueError(f"subwords {reason}") from error
+            raise ValueError(f"{size} subwords cannot be learned from this text") from error
         return cls(model.getvalue())
+
+    @staticmethod
+    def least(lines: Iterable[str]) -> int:
+        """The smallest size: `SPECIALS`, the 256 bytes and the characters of the lines."""
+        return len(SPECIALS) + 256 + len({SPACE}.union(*map(normal, lines)) - {" "})
 
     def tokenize(self, line: str) -> Sentence:
         """The pieces of a line."""

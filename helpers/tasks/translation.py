@@ -37,11 +37,13 @@ def load(
         raise too_few(error, name, count, *rest) from None
     left_out, sides = len(rows) - len(short), list(zip(*parts.train, strict=True))[1:3]
     if subwords:
+        if subwords < (least := max(map(Subwords.least, sides))):
+            raise ValueError(f"subwords must be at least {least} for this text, not {subwords}")
         vocabs = [Subwords.learn(side, subwords) for side in sides]
         parts = Splits(*([in_pieces(row, *vocabs) for row in part] for part in parts))
         train = [row for row in parts.train if row.fits(max_length)]
         if not train:
-            raise ValueError(f"{name}: no pair of at most {max_length} pieces")
+            raise ValueError(f"{name}: no pair of at most {max_length} pieces (max_length)")
         left_out, parts = len(parts.train) - len(train), parts._replace(train=train)
     else:
         vocabs = [Vocab.build(side, exact=True) for side in sides]

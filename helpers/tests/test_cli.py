@@ -464,6 +464,8 @@ def test_precision_is_a_setting(tmp_path, precision):
         ([], "required"),
         (["train", "--wings", "2"], "--wings 2 (see python -m helpers train --help)"),
         (["train", "--epochs", "many"], "invalid int"),
+        (["train", "--checkpoint-dir", "{tmp}/text"], "must be a folder, not the file"),
+        (["train", "--log-dir", "{tmp}/text"], "must be a folder, not the file"),
         (["train", "--hid", "8"], "unrecognized"),
         (["train", "--max-length", "60", "--per-length", "2"], "3 to 25 words"),
         (["train", "--lr", "nan"], "lr must lie between"),

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from helpers.course import examine as examination
+from helpers.course.checks import difference
 from helpers.course.examine import examine
 from helpers.course.rows import BY_LABEL, ROWS
 from helpers.course.runner import attempt
@@ -590,6 +591,12 @@ def test_what_does_not_end_is_stopped(sheet, monkeypatch):
     lost = {label: losses(results) for label, results in came.items()}
     assert lost == {"A6": NAMES["A6"], "A10": ["cut off"], "A12": []}
     assert came["A6"][0].came == "stopped after 10 seconds"
+
+
+def test_answers_of_yes_or_no_are_counted():
+    right = torch.tensor([True, False, True])
+    assert difference("epochs", right.roll(1), right) == "epochs, 2 of 3 the wrong way round"
+    assert difference("epochs", right, right) is None
 
 
 def test_a_line_for_the_student_is_one_line_whatever_came(sheet):

@@ -53,3 +53,5 @@ def test_two_systems_on_the_same_sentences():
     assert float(table["BLEU of b.pt"].split("p = ")[1]) < 0.01
     same = compare({"a.pt": good, "b.pt": [*good[:-1], "Le chat dort."]}, texts)
     assert float(same["BLEU of b.pt"].split("p = ")[1]) > 0.1
+    spaced = compare({"a.pt": worse, "b.pt": [f"{text} " for text in worse]}, texts)
+    assert spaced["BLEU of b.pt"].endswith("p = 1.0000"), "BLEU does not see the space"

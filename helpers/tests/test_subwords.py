@@ -59,12 +59,13 @@ def test_the_same_lines_have_the_same_pieces():
 
 def test_sizes():
     assert len(Subwords.learn(["the cat sat"], 4000)) < 300, "there are no more pieces"
-    with pytest.raises(ValueError, match="subwords must be at least 264 for this text, not 263"):
-        Subwords.learn(["a b c"], 263)
-    assert len(Subwords.learn(["a b c"], 264)) == 264
-    for nothing, size in ((["", " "], 100), (["\u2585"], 4000)):
-        with pytest.raises(ValueError, match="subwords cannot be learned from this text"):
-            Subwords.learn(nothing, size)
+    for lines in (["a b c"], ["abc"], ["é ü", "日本 x\ty", "e\u0301"]):
+        least = Subwords.least(lines)
+        assert len(Subwords.learn(lines, least)) == least
+        with pytest.raises(ValueError, match=f"{least - 1} subwords cannot be learned"):
+            Subwords.learn(lines, least - 1)
+    with pytest.raises(ValueError, match="4000 subwords cannot be learned from this text"):
+        Subwords.learn(["", " "], 4000)
     with pytest.raises(RuntimeError):
         Subwords(b"nothing that SentencePiece knows")
 
