@@ -11,7 +11,8 @@ from functools import partial
 from importlib import import_module
 
 from helpers.commands.flags import COMMANDS
-from helpers.commands.shell import Parser, guarded, quiet
+from helpers.commands.shell import guarded, quiet
+from helpers.course.flags import Parser
 
 
 def build_parser() -> Parser:

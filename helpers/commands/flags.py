@@ -11,8 +11,7 @@ from dataclasses import fields
 from functools import partial
 from pathlib import Path
 
-from helpers.commands.shell import Parser
-from helpers.course.flags import check, grade, handout
+from helpers.course.flags import Parser, check, grade, handout
 from helpers.runs.fields import Group
 from helpers.runs.settings import DEFAULTS, KINDS, RunSettings
 from helpers.tasks import TASKS

@@ -1,26 +1,10 @@
-"""How every command meets its user: flags that are checked, one line for each mistake."""
+"""How every command meets its user: one line for each mistake, and an output that may go wrong."""
 
-import argparse
 import os
 import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-
-
-class Parser(argparse.ArgumentParser):
-    """Reports a mistake in one line, without the usage."""
-
-    def error(self, message: str):
-        self.exit(2, f"{self.prog}: {one_line(message)} (see {self.prog} --help)\n")
-
-    def parse_known_args(self, args=None, namespace=None):
-        """A command names its own help, too, for a flag that it does not know."""
-        namespace, unknown = super().parse_known_args(args, namespace)
-        if unknown:
-            self.error(f"unrecognized arguments: {' '.join(unknown)}")
-        return namespace, unknown
-
 
 FIRST = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun started, or alone
 

@@ -1,6 +1,5 @@
 """The door to a single command, in places where the others are missing."""
 
-import argparse
 import sys
 from importlib import import_module
 
@@ -12,7 +11,7 @@ def main(name: str, module: str) -> int:
     exit status. A mistake becomes one line.
     """
     add_flags = getattr(flags, name)
-    parser = argparse.ArgumentParser("python -m helpers", allow_abbrev=False)
+    parser = flags.Parser("python -m helpers", allow_abbrev=False)
     parsers = parser.add_subparsers(required=True, metavar="COMMAND")
     help = " ".join(add_flags.__doc__.split())
     add_flags(parsers.add_parser(name, help=help, description=help))

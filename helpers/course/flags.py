@@ -1,7 +1,23 @@
-"""What may be typed after `check`, `grade` and `handout`: as in `helpers.commands.flags`."""
+"""What may be typed after `check`, `grade` and `handout`, as in `helpers.commands.flags`, and what
+reads it, in the student edition, too.
+"""
 
 import argparse
 from pathlib import Path
+
+
+class Parser(argparse.ArgumentParser):
+    """Reports a mistake in one line, without the usage."""
+
+    def error(self, message: str):
+        self.exit(2, f"{self.prog}: {' '.join(message.split())} (see {self.prog} --help)\n")
+
+    def parse_known_args(self, args=None, namespace=None):
+        """A command names its own help, too, for a flag that it does not know."""
+        namespace, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return namespace, unknown
 
 
 def check(parser: argparse.ArgumentParser) -> None:

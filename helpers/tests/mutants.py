@@ -1117,7 +1117,7 @@ FAULTS = {  # what is wrong: the file, what stands there, and what is put in its
         '("helpers",)',
     ),
     "flags: a mistake points to the help of all commands": (
-        "commands/shell",
+        "course/flags",
         "        if unknown:\n",
         "        if False:\n",
     ),
@@ -1150,7 +1150,7 @@ TESTS = {  # of a file, where they are not in the one of the same name
     "tasks/translation": ["tasks", "reports"],
     "course/runner": ["examine"],
     "commands/__init__": ["cli", "reports"],
-    "commands/shell": ["cli"],
+    "course/flags": ["cli"],
     "commands/answering": ["fake_cuda", "cli", "faults", "reports"],
     "commands/heatmap": ["fake_cuda", "cli", "reports"],
     "commands/evaluate": ["cli", "reports"],

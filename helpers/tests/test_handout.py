@@ -132,6 +132,7 @@ def test_a_mistake_is_one_line(edition):
     command = [sys.executable, "-m", "helpers", "check", "A14"]
     done = subprocess.run(command, cwd=edition, capture_output=True, text=True)
     assert done.returncode == 2 and "must be A1 to A13, not 'A14'" in done.stderr
+    assert done.stderr.count("\n") == 1 and "see python -m helpers check --help" in done.stderr
 
 
 def test_the_untouched_edition_scores_nothing(edition):
