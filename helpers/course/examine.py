@@ -29,6 +29,7 @@ from helpers.course.sheet import Sheet
 from helpers.course.source import graft
 
 ROW_SECONDS, ALL_SECONDS = 20, 300
+START_SECONDS = 100  # to import torch, which counts for no row, and to fork
 ROOT = Path(__file__).parents[2]
 LARGEST = 2**20  # bytes of what one check leaves behind; the right outcomes have some thousand
 NEEDED = ("__init__.py", "checks.py", "rows.py", "runner.py")  # of this folder
@@ -172,7 +173,6 @@ class Nursery:
 
     def run(self, place: Path, row: Row, seconds: float) -> str | None:
         """Lets the row's process run to its end, or not; returns why it did not come that far."""
-        deadline = monotonic() + seconds
         hidden = [] if self.loud else [str(ROOT), "/proc"]
         job = {"folder": str(place), "label": row.label, "hidden": hidden, "user": None}
         if FORKS:
@@ -180,8 +180,8 @@ class Nursery:
         child = status = None
         try:
             if FORKS:
-                child = self.fork(place, json.dumps(job), deadline)
-                status = self.answer(deadline)
+                child = self.fork(place, json.dumps(job))
+                status = self.answer(monotonic() + seconds)
             else:
                 status = self.start(place, subprocess.DEVNULL, [json.dumps(job)]).wait(seconds)
         except subprocess.TimeoutExpired:
@@ -195,19 +195,21 @@ class Nursery:
                 kill(child)
         return f"its process ended with status {status}" if status else None
 
-    def fork(self, place: Path, job: str, deadline: float) -> int:
+    def fork(self, place: Path, job: str) -> int:
         """Has a child forked, by another nursery if this one is dead; returns its number."""
         try:
-            return self.send(place, job, deadline)
+            return self.send(place, job)
         except (EOFError, OSError):
             self.close()
-            return self.send(place, job, deadline)
+            return self.send(place, job)
 
-    def send(self, place: Path, job: str, deadline: float) -> int:
+    def send(self, place: Path, job: str) -> int:
+        deadline = monotonic() + START_SECONDS
         if self.process is None or self.process.poll() is not None:
             self.line, stdin = Pipe()
             with stdin:
                 self.start(place, stdin, [])
+            self.receive(deadline)  # it has imported torch
         self.line.send_bytes(job.encode())
         return self.answer(deadline)
 
@@ -228,9 +230,12 @@ class Nursery:
 
     def answer(self, deadline: float) -> int:
         """The number of a child, then its status. Raises TimeoutExpired, EOFError or OSError."""
+        return int(self.receive(deadline))
+
+    def receive(self, deadline: float) -> bytes:
         if not self.line.poll(deadline - monotonic()):
             raise subprocess.TimeoutExpired("runner.py", 0)
-        return int(self.line.recv_bytes())
+        return self.line.recv_bytes()
 
     def close(self) -> int | None:
         """Ends the process, if there is one, and returns its status."""

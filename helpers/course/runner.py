@@ -115,10 +115,12 @@ def attempt(trial, numbers: dict) -> dict | str:
 
 
 def fork() -> str:
-    """Returns the next job, in a child; the parent tells the number of each, and its status. The
-    child's standard input is what was the line to the judge: it cannot answer for its parent.
+    """Returns the next job, in a child; the parent says that it is ready, and tells the number of
+    each and its status. The child's standard input is what was the line to the judge: it cannot
+    answer for its parent.
     """
     line = Connection(0)
+    line.send_bytes(b"torch is imported")
     while True:
         try:
             job = line.recv_bytes()

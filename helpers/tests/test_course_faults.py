@@ -397,7 +397,7 @@ KINDS += [f"step {t} of {name}" for t in (1, 2, 3) for name in "pq"]
 HOSTILE = [  # the row, what it does, the body of its first function, and what comes of it
     ("A1", "ends its process", "os._exit(0)", "nothing came"),
     ("A2", "leaves", "sys.exit(0)", "SystemExit"),
-    ("A3", "prints what it wants", 'print("A3 8/8" * 2**27)' + GIVE_UP, "NoneType"),
+    ("A3", "prints what it wants", 'print("A3 8/8" * 2**24)' + GIVE_UP, "NoneType"),
     ("A4", "writes everywhere", f"""\
 Path("results.json").write_text("88")
 for path in (Path("..", "results.json"), {OUT}):
@@ -575,7 +575,7 @@ def test_hostile_code_harms_only_its_row(sheet, cases, other):
     came = examined(sheet, files, [case[0] for case in cases] + [other])
     for label, what, _, end in cases:
         assert losses(came[label]), what
-        assert any(end in (result.came or "") for result in came[label]), what
+        assert any(end in str(result.came) for result in came[label]), (what, came[label])
     assert losses(came[other]) == []
     assert footprint() == before and not Path(gettempdir(), "results.json").exists()
 
@@ -583,14 +583,14 @@ def test_hostile_code_harms_only_its_row(sheet, cases, other):
 @pytest.mark.slow
 def test_what_does_not_end_is_stopped(sheet, monkeypatch):
     """It costs what comes after it."""
-    monkeypatch.setattr(examination, "ROW_SECONDS", 10)
+    monkeypatch.setattr(examination, "ROW_SECONDS", 6)
     files = planted(RIGHT, "A10", " & (len(steps) < limits[rows])", "")
     files = rewritten(files, {"optim.clip_grad_norm": "while True:\n    pass"})
     files["metrics"] += "\n\nwhile True:\n    pass\n"  # is not even taken
     came = examined(sheet, files, ["A6", "A10", "A12"])
     lost = {label: losses(results) for label, results in came.items()}
     assert lost == {"A6": NAMES["A6"], "A10": ["cut off"], "A12": []}
-    assert came["A6"][0].came == "stopped after 10 seconds"
+    assert came["A6"][0].came == "stopped after 6 seconds"
 
 
 def test_answers_of_yes_or_no_are_counted():
