@@ -205,7 +205,7 @@ class Nursery:
 
     def send(self, place: Path, job: str) -> int:
         deadline = monotonic() + START_SECONDS
-        if self.process is None or self.process.poll() is not None:
+        if self.process is None:
             self.line, stdin = Pipe()
             with stdin:
                 self.start(place, stdin, [])

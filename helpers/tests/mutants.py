@@ -1016,11 +1016,6 @@ FAULTS = {  # what is wrong: the file, what stands there, and what is put in its
         "    line = Connection(0)\n"
         "    __import__('threading').Thread(target=signal.pause, daemon=True).start()\n",
     ),
-    "nursery: missed when it dies in between": (
-        "course/examine",
-        "self.process is None or self.process.poll() is not None",
-        "self.process is None",
-    ),
     "nursery: a new one for each row": (
         "course/examine",
         "if status is None or not FORKS:",
