@@ -691,10 +691,11 @@ def test_a_file_that_stays_open_keeps_what_it_holds(tmp_path, windows, monkeypat
 
 @pytest.mark.slow
 def test_a_console_of_another_encoding(tmp_path):
-    """Translated words come out as UTF-8, and warnings do not fail."""
+    """Words come out as UTF-8, and warnings do not fail."""
     env = os.environ | {"PYTHONIOENCODING": "cp1252", "PYTHONUTF8": "0"}
-    run("train", "--task", "translate", "--per-length", "20", *SMALL, *folders(tmp_path))
+    flags = ["--task", "translate", "--per-length", "20", *SMALL, *map(str, folders(tmp_path))]
     options = {"env": env, "capture_output": True}
+    subprocess.run([sys.executable, "-m", "helpers", "train", *flags], check=True, **options)
     command = [sys.executable, "-m", "helpers", "translate", "--checkpoint", tmp_path / "best.pt"]
     done = subprocess.run([*command, "日本 ☃ cat"], **options)
     assert done.returncode == 0 and b"does not know" in done.stderr

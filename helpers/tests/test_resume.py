@@ -126,14 +126,14 @@ def uninterrupted(request, tmp_path_factory):
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT], ids=["kill -9", "Ctrl-C"])
 def test_ended_at_random_moments(uninterrupted, tmp_path, end):
     settings, expected, seconds = uninterrupted
-    rng, resumed = random.Random(1), []  # the epochs that were done when a run was ended
+    rng, resumed = random.Random(1), set()  # which run was ended, after how many epochs
     for number in range(50):
         folder = tmp_path / str(number)
         folder.mkdir()
         for _ in range(3):
             live(folder, settings, seconds=rng.uniform(0.1, 1.1) * seconds, end=end)
             if checkpoint.is_unfinished(folder) and checkpoint.latest(folder).history:
-                resumed.append(len(checkpoint.latest(folder).history))
+                resumed.add((number, len(checkpoint.latest(folder).history)))
         assert not live(folder, settings)
         assert_same(contents(folder), expected)
         if len(resumed) >= 3:
